@@ -1,0 +1,32 @@
+"""Learned analyses for SpikeInterface: ``import si_neuroml`` adds methods to the verbs you already use."""
+
+from importlib import import_module
+from typing import Any
+
+from .registration import register, unregister
+
+__version__ = "0.1.0"
+
+# public names and where they live; looked up when first used, so that importing the package loads no torch
+_PUBLIC = {
+    "fit_localizer": ".localization.fit",
+    "generate_mearec_recording": ".groundtruth",
+    "load_model": ".modelfiles",
+    "plot_spike_locations_on_probe": ".widgets",
+    "read_mearec_ground_truth": ".groundtruth",
+    "save_model": ".modelfiles",
+}
+__all__ = ["__version__", "register", "unregister", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
+
+
+register()
