@@ -5,12 +5,12 @@ with the numbers, and what to do about it.
 """
 
 __all__ = [
-    "SINeuroMLError",
     "InputError",
+    "MissingDependencyError",
     "ModelFileError",
     "ModelMismatchError",
-    "MissingDependencyError",
     "RegistrationError",
+    "SINeuroMLError",
     "TrainingError",
 ]
 

@@ -32,8 +32,8 @@ def register() -> None:
         present = table.get(name)
         if present is not None and not _same_class(present, method):
             raise RegistrationError(
-                f"SpikeInterface already has a peak-localization method {name!r}, from {present.__module__}. Two packages "
-                "cannot share a name: import only one of them, or call unregister() of the other one first."
+                f"SpikeInterface already has a peak-localization method {name!r}, from {present.__module__}. Two "
+                "packages cannot share a name: import only one of them, or call unregister() of the other one first."
             )
     table.update(ours)
 
@@ -52,6 +52,6 @@ def registered_methods() -> list[str]:
     return sorted(name for name, method in ours.items() if name in table and _same_class(table[name], method))
 
 
-def _same_class(one, other) -> bool:
+def _same_class(one, other):
     # by name: a reloaded module (notebook autoreload) makes new class objects of the same thing
     return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)

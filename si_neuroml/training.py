@@ -2,8 +2,9 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -72,13 +73,13 @@ class EarlyStopping:
         self.epoch = -1
         self._best_state = None
 
-    def update(self, score: float, module) -> None:
+    def update(self, score: float, module: Any) -> None:
         """Take note of one epoch's score and of the module's state if it is the best one."""
         self.epoch += 1
         if not math.isfinite(score):
             raise TrainingError(
-                f"The held-out score became {score} in epoch {self.epoch}. Look for extreme values in the traces, or use a "
-                "smaller learning_rate."
+                f"The held-out score became {score} in epoch {self.epoch}. Look for extreme values in the traces, or "
+                "use a smaller learning_rate."
             )
         if score > self.best_score:
             self.best_score, self.best_epoch = score, self.epoch
@@ -86,15 +87,16 @@ class EarlyStopping:
 
     @property
     def exhausted(self) -> bool:
+        """Whether the patience is over."""
         return self.patience is not None and self.epoch - self.best_epoch >= self.patience
 
-    def restore(self, module) -> None:
+    def restore(self, module: Any) -> None:
         """Put the best state back into the module."""
         if self._best_state is not None:
             module.load_state_dict(self._best_state)
 
 
-def progress(iterable, *, description: str, show: bool):
+def progress(iterable: Iterable, *, description: str, show: bool) -> Any:
     """A progress bar in the look of SpikeInterface's own."""
     from tqdm.auto import tqdm
 

@@ -83,10 +83,7 @@ class Encoder:
         mean, variance : float32 arrays, shape (num_spikes, 3)
             In um and um^2. The variance is softplus + 1e-6 of the network's output.
         """
-        if device == "cpu":
-            outputs = self._run_blocks(inputs)
-        else:
-            outputs = run_on_torch(self, inputs, device)
+        outputs = self._run_blocks(inputs) if device == "cpu" else run_on_torch(self, inputs, device)
         mean, raw = outputs[:, :3], outputs[:, 3:]
         return mean, np.logaddexp(np.float32(0.0), raw) + np.float32(1e-6)
 

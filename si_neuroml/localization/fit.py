@@ -1,4 +1,7 @@
-"""Fit a VAE localizer to a recording: cut the training spikes with SpikeInterface's executor, train, return the model."""
+"""Fit a VAE localizer to a recording: cut the training spikes with SpikeInterface's executor, then train.
+
+The only file between the recording and :mod:`si_neuroml.localization.vae`, which knows arrays and torch alone.
+"""
 
 import math
 from typing import Any
@@ -10,12 +13,12 @@ from spikeinterface.core.node_pipeline import PeakRetriever, PipelineNode, run_n
 
 from ..errors import InputError, TrainingError
 from .encoder import encoder_inputs
-from .geometry import LocalGeometry, build_local_geometry, default_half_width
+from .geometry import build_local_geometry, default_half_width
 from .model import VAELocalizer, irregular_offsets
 from .observation import ObservationModel
-from .recordings import TraceInfo, check_peaks, sort_peaks, trace_info
+from .recordings import check_peaks, sort_peaks, trace_info
 from .rows import SpikeRows, WindowSamples, spike_rows
-from .settings import LocalizerSettings, localizer_settings
+from .settings import localizer_settings
 
 __all__ = ["fit_localizer"]
 
@@ -113,7 +116,7 @@ class _CutRows(PipelineNode):
 
     _compute_has_extended_signature = True
 
-    def __init__(self, recording, parents, info: TraceInfo, geometry: LocalGeometry, settings: LocalizerSettings):
+    def __init__(self, recording, parents, info, geometry, settings):
         PipelineNode.__init__(self, recording, return_output=True, parents=parents)
         self._kwargs.update(info=info, geometry=geometry, settings=settings)
         self.info, self.geometry, self.settings = info, geometry, settings
@@ -154,7 +157,8 @@ def _training_peaks(peaks, info, max_peaks, seed):
     check_peaks(peaks, info, need_sorted=False)
     if len(peaks) < MIN_TRAINING_SPIKES or max_peaks < MIN_TRAINING_SPIKES:
         raise InputError(
-            f"Fitting a localizer needs at least {MIN_TRAINING_SPIKES} spikes, got {len(peaks)} (max_peaks={max_peaks}). "
+            f"Fitting a localizer needs at least {MIN_TRAINING_SPIKES} spikes, got {len(peaks)} "
+            f"(max_peaks={max_peaks}). "
             'Use a model fitted to another recording of the same probe, or method="center_of_mass_nearest".'
         )
     if len(peaks) > max_peaks:
@@ -162,14 +166,14 @@ def _training_peaks(peaks, info, max_peaks, seed):
     return sort_peaks(peaks)
 
 
-def _collect_rows(recording, peaks, info, geometry, settings, progress_bar, job_kwargs) -> SpikeRows:
+def _collect_rows(recording, peaks, info, geometry, settings, progress_bar, job_kwargs):
     source = PeakRetriever(recording, peaks)
     node = _CutRows(recording, [source], info, geometry, settings)
     job_kwargs = {**fix_job_kwargs(job_kwargs or {}), "progress_bar": progress_bar}
     return SpikeRows(*run_node_pipeline(recording, [source, node], job_kwargs, job_name="cut training spikes"))
 
 
-def _observation(recording, settings, progress_bar) -> ObservationModel:
+def _observation(recording, settings, progress_bar):
     noise = settings.noise
     if noise == "unit":
         noise = 1.0
@@ -187,7 +191,7 @@ def _observation(recording, settings, progress_bar) -> ObservationModel:
     )
 
 
-def _training_rows(rows: SpikeRows, geometry, settings):
+def _training_rows(rows, geometry, settings):
     from .vae import TrainingRows
 
     spike = np.repeat(np.arange(len(rows.counts)), rows.counts)

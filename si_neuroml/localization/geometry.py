@@ -61,6 +61,7 @@ class LocalGeometry:
 
     @property
     def num_slots(self) -> int:
+        """Slots of a box."""
         return self.neighbours.shape[1]
 
     @property
@@ -154,8 +155,9 @@ def match_local_geometry(
         counts = np.bincount(pairs[:, 0], minlength=len(locations))
         if fresh.layout != "nearest" or counts.max() > len(slot_offsets):
             raise ModelMismatchError(
-                f"The model was fitted to an irregular probe with at most {len(slot_offsets)} contacts in a box of half "
-                f"width {half_width_um:g} um; this probe is a {fresh.layout!r} with up to {counts.max()}. Fit a model "
+                f"The model was fitted to an irregular probe with at most {len(slot_offsets)} contacts in a box of "
+                f"half width {half_width_um:g} um; this probe is a {fresh.layout!r} with up to "
+                f"{counts.max()}. Fit a model "
                 "on a recording of this probe."
             )
         pad = len(slot_offsets) - fresh.num_slots
@@ -214,9 +216,7 @@ def as_locations_3d(contact_locations: np.ndarray) -> np.ndarray:
     """Contact places as a float64 array of shape (num_channels, 3), checked."""
     locations = np.asarray(contact_locations, dtype="float64")
     if locations.ndim != 2 or locations.shape[1] not in (2, 3):
-        raise InputError(
-            f"Contact locations must have shape (num_channels, 2) or (num_channels, 3), got {locations.shape}."
-        )
+        raise InputError(f"Contact locations must have shape (num_channels, 2 or 3), got {locations.shape}.")
     if len(locations) < 2:
         raise InputError(
             f"Localization needs at least 2 contacts, this recording has {len(locations)}: one channel says nothing "
@@ -229,7 +229,8 @@ def as_locations_3d(contact_locations: np.ndarray) -> np.ndarray:
     distinct = len(np.unique(np.round(locations, 3), axis=0))
     if distinct < len(locations):
         raise InputError(
-            f"{len(locations) - distinct} of {len(locations)} contacts share their place with another one: the probe is "
+            f"{len(locations) - distinct} of {len(locations)} contacts share their place with another "
+            f"one: the probe is "
             "missing or wrong. Attach it with recording.set_probe()."
         )
     return locations

@@ -63,8 +63,9 @@ class VAELocalizer(NamedModel):
         num_inputs = len(encoder_inputs(*self._empty_row())[0])
         if encoder.weights[0].shape[0] != num_inputs:
             raise ModelMismatchError(
-                f"The encoder takes {encoder.weights[0].shape[0]} numbers per spike, but {len(self.slot_offsets)} channels "
-                f"x {self.window.nbefore + self.window.nafter} samples make {num_inputs}: window and weights do not "
+                f"The encoder takes {encoder.weights[0].shape[0]} numbers per spike, but {len(self.slot_offsets)} "
+                f"channels x {self.window.nbefore + self.window.nafter} samples make {num_inputs}: "
+                f"window and weights do not "
                 "belong together."
             )
         super().__init__()
@@ -79,8 +80,8 @@ class VAELocalizer(NamedModel):
         """Raise ModelMismatchError when a recording's sampling rate is not the model's."""
         if abs(sampling_frequency / self.sampling_frequency - 1.0) > SAMPLING_FREQUENCY_TOLERANCE:
             raise ModelMismatchError(
-                f"The model was fitted at {self.sampling_frequency:g} Hz, this recording has {sampling_frequency:g} Hz. "
-                "Resample the recording (spikeinterface.preprocessing.resample) or fit a model on it."
+                f"The model was fitted at {self.sampling_frequency:g} Hz, this recording has {sampling_frequency:g} "
+                "Hz. Resample the recording (spikeinterface.preprocessing.resample) or fit a model on it."
             )
 
     def localize(
@@ -180,6 +181,7 @@ class VAELocalizer(NamedModel):
         return save_model(self, folder, overwrite=overwrite)
 
     def to_parts(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Tensors and info of the model folder."""
         tensors = {"slot_offsets": self.slot_offsets}
         for index, (weight, bias) in enumerate(zip(self.encoder.weights, self.encoder.biases, strict=True)):
             tensors[f"layer{index}.weight"], tensors[f"layer{index}.bias"] = weight, bias
@@ -199,6 +201,7 @@ class VAELocalizer(NamedModel):
 
     @classmethod
     def from_parts(cls, tensors: dict[str, np.ndarray], info: dict[str, Any]) -> "VAELocalizer":
+        """The model of a model folder."""
         num_layers = sum(name.endswith(".weight") for name in tensors)
         encoder = Encoder(*[[tensors[f"layer{k}.{part}"] for k in range(num_layers)] for part in ("weight", "bias")])
         return cls(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from spikeinterface.core import BaseRecording
 from spikeinterface.core.node_pipeline import (
     ExtractDenseWaveforms,
     PeakDetector,
@@ -69,6 +70,7 @@ class DeferredDenseWaveforms(ExtractDenseWaveforms):
     """SpikeInterface's dense waveforms, cut only if another node reads them."""
 
     def compute(self, traces, peaks):
+        """Waveforms that are not there yet."""
         cut = super().compute
         return DeferredWaveforms(lambda: cut(traces, peaks))
 
@@ -98,6 +100,7 @@ class _PatchLocalizer(LocalizeBase):
                 parent.__class__ = DeferredDenseWaveforms
 
     def get_dtype(self):
+        """The fields that every localizer of this package returns."""
         return self._dtype
 
     def _patch_kwargs(self, start_frame, segment_index, max_margin):
@@ -127,9 +130,9 @@ class LocalizeVAE(_PatchLocalizer):
 
     def __init__(
         self,
-        recording,
-        parents,
-        return_output=True,
+        recording: BaseRecording,
+        parents: list,
+        return_output: bool = True,
         model: str | Path | NamedModel | None = None,
         ms_before: float | None = None,
         ms_after: float | None = None,
@@ -155,9 +158,11 @@ class LocalizeVAE(_PatchLocalizer):
         self._kwargs.update(model=self.model, device=device)
 
     def get_margin(self):
+        """Samples that the window needs on either side of a chunk."""
         return max(self.model.window.nbefore, self.model.window.nafter)
 
     def compute(self, traces, start_frame, end_frame, segment_index, max_margin, peaks, *waveforms):
+        """Locations of the peaks of one chunk."""
         return self.model.localize(
             traces,
             peaks["sample_index"],
@@ -206,9 +211,9 @@ class LocalizeNearestCenterOfMass(_PatchLocalizer):
 
     def __init__(
         self,
-        recording,
-        parents,
-        return_output=True,
+        recording: BaseRecording,
+        parents: list,
+        return_output: bool = True,
         num_channels: int = 9,
         ms_before: float = 0.5,
         ms_after: float = 0.5,
@@ -230,9 +235,11 @@ class LocalizeNearestCenterOfMass(_PatchLocalizer):
         self._kwargs.update(num_channels=num_channels, ms_before=ms_before, ms_after=ms_after)
 
     def get_margin(self):
+        """Samples that the window needs on either side of a chunk."""
         return max(self.nbefore, self.nafter)
 
     def compute(self, traces, start_frame, end_frame, segment_index, max_margin, peaks, *waveforms):
+        """Locations of the peaks of one chunk."""
         channels = peaks["channel_index"]
         patches = extract_patches(
             traces,

@@ -57,8 +57,8 @@ def trace_info(recording: BaseRecording) -> TraceInfo:
     if gains is None or offsets is None:
         if np.issubdtype(recording.get_dtype(), np.integer):
             warnings.warn(
-                f"The recording holds {recording.get_dtype()} without gains: its numbers are taken as uV. Set them with "
-                "recording.set_channel_gains() and set_channel_offsets() if one step is not 1 uV.",
+                f"The recording holds {recording.get_dtype()} without gains: its numbers are taken as uV. Set them "
+                "with recording.set_channel_gains() and set_channel_offsets() if one step is not 1 uV.",
                 stacklevel=2,
             )
         gains, offsets = np.ones(recording.get_num_channels()), np.zeros(recording.get_num_channels())
@@ -91,14 +91,16 @@ def check_peaks(peaks: np.ndarray, info: TraceInfo, *, need_sorted: bool = True)
     outside = (sample < 0) | (sample >= np.asarray(info.num_samples)[segment])
     if outside.any():
         raise InputError(
-            f"{outside.sum()} of {len(peaks)} peaks lie outside their segment (lengths {info.num_samples} samples), for "
+            f"{outside.sum()} of {len(peaks)} peaks lie outside their segment (lengths "
+            f"{info.num_samples} samples), for "
             f"example sample {sample[outside][0]} in segment {segment[outside][0]}. Do they belong to this recording?"
         )
     if need_sorted:
         backwards = (np.diff(segment) < 0) | ((np.diff(segment) == 0) & (np.diff(sample) < 0))
         if backwards.any():
             raise InputError(
-                f"peaks must be sorted by segment and sample; {backwards.sum()} of {len(peaks)} come before the peak that "
+                f"peaks must be sorted by segment and sample; {backwards.sum()} of {len(peaks)} come "
+                f"before the peak that "
                 f"precedes them (first at index {np.flatnonzero(backwards)[0] + 1}). Sort them with "
                 'peaks[np.lexsort((peaks["sample_index"], peaks["segment_index"]))].'
             )
@@ -113,7 +115,8 @@ def _check_range(values, count, name, what):
     wrong = (values < 0) | (values >= count)
     if wrong.any():
         raise InputError(
-            f"{wrong.sum()} of {len(values)} peaks have a {name} outside 0..{count - 1} (the recording has {count} {what}), "
+            f"{wrong.sum()} of {len(values)} peaks have a {name} outside 0..{count - 1} (the recording "
+            f"has {count} {what}), "
             f"for example {values[wrong][0]}. Do they belong to this recording?"
         )
 

@@ -1,7 +1,7 @@
 """From spikes to encoder rows: one row per spike, or several when its centre channel is in doubt.
 
-Amplitude jitter (Hurwitz et al. 2019, section 3.5): every channel whose trough lies within J of the largest could be the
-centre; each gives one row, and the estimates are averaged.
+Amplitude jitter (Hurwitz et al. 2019, section 3.5): every channel whose trough lies within J of the largest could be
+the centre; each gives one row, and the estimates are averaged.
 """
 
 from typing import NamedTuple
@@ -28,6 +28,8 @@ class WindowSamples(NamedTuple):
 
     @classmethod
     def from_ms(cls, ms_before: float, ms_after: float, sampling_frequency: float) -> "WindowSamples":
+        """Milliseconds to samples, at least one of each."""
+
         def samples(milliseconds):
             return max(1, round(milliseconds * sampling_frequency / 1000.0))
 

@@ -21,7 +21,7 @@ _CHOICES = {
 }
 
 
-def _is_number(value) -> bool:
+def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -130,6 +130,7 @@ class LocalizerSettings:
         object.__setattr__(self, "adam_betas", tuple(float(beta) for beta in self.adam_betas))
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields, for a model's info."""
         return asdict(self)
 
 

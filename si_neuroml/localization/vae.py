@@ -56,13 +56,16 @@ class TrainingRows:
         return len(self.inputs)
 
     def subset(self, rows: np.ndarray) -> "TrainingRows":
+        """Some of the rows, by index or mask."""
         return TrainingRows(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
 class VAE(nn.Module):
     """Encoder, and the few decoder parameters that training moves (decay, amplitude table)."""
 
-    def __init__(self, num_inputs: int, settings: LocalizerSettings, observation: ObservationModel, table=None):
+    def __init__(
+        self, num_inputs: int, settings: LocalizerSettings, observation: ObservationModel, table: torch.Tensor | None
+    ):
         super().__init__()
         layers: list[nn.Module] = []
         for num_units in settings.hidden_sizes:
@@ -84,7 +87,7 @@ class VAE(nn.Module):
         mean, raw = self.encoder(inputs).split(3, dim=1)
         return mean, nn.functional.softplus(raw) + 1e-6
 
-    def elbo(self, rows, *, sample: bool, table_rows=None):
+    def elbo(self, rows, *, sample, table_rows=None):
         """Evidence lower bound of each row, without constants; at the mean of q where `sample` is False."""
         inputs, amplitudes, observed, offsets = rows
         mean, variance = self.encode(inputs)
@@ -269,7 +272,7 @@ def _residual_noise(vae, rows, observation):
     return float(max(coefficients[0], 1e-2) ** 0.5), float(coefficients[1] ** 0.5)
 
 
-def _fold(sequential) -> Encoder:
+def _fold(sequential):
     """Batch norm at inference is an affine map: multiply it into the layer before it."""
     weights, biases = [], []
     for layer in sequential:
