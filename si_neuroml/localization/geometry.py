@@ -105,7 +105,9 @@ def build_local_geometry(
         )
     places, slot_of_pair = _distinct_places(relative)
     planar = bool(np.ptp(locations[:, 2]) < PLACE_TOLERANCE_UM)
-    if len(places) <= MAX_LATTICE_EXCESS * counts.max():
+    # on an irregular probe a cluster can hold two contacts of one box
+    one_contact_per_slot = len(np.unique(pairs[:, 0] * len(places) + slot_of_pair)) == len(pairs)
+    if one_contact_per_slot and len(places) <= MAX_LATTICE_EXCESS * counts.max():
         return _fill("lattice", half_width_um, places, pairs, relative, slot_of_pair, locations, planar)
     order = np.lexsort((relative[:, 0], relative[:, 1], np.linalg.norm(relative, axis=1), pairs[:, 0]))
     pairs, relative = pairs[order], relative[order]
@@ -259,11 +261,22 @@ def _pairs_in_box(locations, half_width_um, shank_indices):
 
 
 def _distinct_places(relative):
-    """Cluster relative places that agree within the tolerance; places sorted by y, then x, then z."""
-    rounded = np.round(relative / PLACE_TOLERANCE_UM).astype(int)
-    # rounding splits a place that sits on the edge of a cell: snap each to a first-seen neighbour cell
-    unique, inverse = np.unique(rounded[:, [1, 0, 2]], axis=0, return_inverse=True)
-    return unique[:, [1, 0, 2]] * PLACE_TOLERANCE_UM, inverse.ravel()
+    """Cluster relative places that agree within the tolerance; clusters sorted by y, then x, then z."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    # the first rounding only makes equal what arithmetic made unequal, so that the tree stays small
+    seen, inverse = np.unique(np.round(relative, 3), axis=0, return_inverse=True)
+    links = cKDTree(seen).query_pairs(PLACE_TOLERANCE_UM, p=np.inf, output_type="ndarray")
+    graph = coo_array((np.ones(len(links)), links.T), shape=(len(seen), len(seen)))
+    num_places, cluster = connected_components(graph, directed=False)
+    places = np.stack([np.bincount(cluster, weights=axis) for axis in seen.T], axis=1)
+    places /= np.bincount(cluster)[:, None]
+    order = np.lexsort(np.round(places, 3)[:, [2, 0, 1]].T)
+    rank = np.empty(num_places, dtype=int)
+    rank[order] = np.arange(num_places)
+    return places[order], rank[cluster[inverse.ravel()]]
 
 
 def _fill(layout, half_width_um, places, pairs, relative, slots, locations, planar):

@@ -68,7 +68,7 @@ class LocalizerSettings:
         J: the estimates centred on each channel whose trough lies within J of the largest are averaged.
     max_centers : int, default: 9
         At most this many centres per spike for `amplitude_jitter_uv`, the largest first.
-    epochs : int, default: 40
+    epochs : int, default: 60
         Passes over the training spikes at most.
     patience : int | None, default: 8
         Stop after this many epochs without a better held-out ELBO, and keep the best. None: train to the end.
@@ -101,7 +101,7 @@ class LocalizerSettings:
     std_noise: str = "residual"
     amplitude_jitter_uv: float = 0.0
     max_centers: int = 9
-    epochs: int = 40
+    epochs: int = 60
     patience: int | None = 8
     batch_size: int = 256
     learning_rate: str | float = "auto"

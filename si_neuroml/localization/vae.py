@@ -148,7 +148,7 @@ def train_vae(
     learning_rate, trials = _choose_learning_rate(train, validation, settings, observation, seed, device, progress_bar)
     run = replace(settings, learning_rate=learning_rate)
     vae, history, stopping = _fit(train, validation, run, observation, seed, device, progress_bar)
-    fitted = replace(observation, decay_per_um=float(vae.log_decay.exp()))
+    fitted = replace(observation, decay_per_um=float(vae.log_decay.detach().exp()))
     vae = vae.cpu().eval()
     noise, misfit = _residual_noise(vae, validation, fitted)
     summary = {
