@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import InputError, TrainingError
 
-__all__ = ["EarlyStopping", "cosine_factor", "minibatches", "progress", "resolve_device", "seeded"]
+__all__ = ["EarlyStopping", "cosine_factor", "minibatches", "one_thread", "progress", "resolve_device", "seeded"]
 
 
 def resolve_device(device: str) -> str:
@@ -41,6 +41,23 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread inside.
+
+    Networks of this size gain little from more threads, lose a factor of ten when cores are shared with other programs,
+    and give results that depend on the number of threads.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def minibatches(num_rows: int, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from si_neuroml.localization.center_of_mass import center_of_mass, nearest_channels
 from si_neuroml.localization.geometry import build_local_geometry
-from si_neuroml.localization.patches import extract_patches, positive_peaks, trough_amplitudes
+from si_neuroml.localization.patches import energy_amplitudes, extract_patches, positive_peaks, trough_amplitudes
 from si_neuroml.localization.rows import WindowSamples, spike_rows
 
 PROBE = np.stack(np.meshgrid(np.arange(5) * 15.0, np.arange(5) * 15.0), axis=-1).reshape(-1, 2)
@@ -102,6 +102,28 @@ def test_positive_or_unobserved_channels_have_no_amplitude():
     found = amplitudes_of(patches)[0]
     assert found[1] == 0.0
     assert found[2] == 0.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), offset=st.floats(-100, 100))
+def test_energies_are_root_mean_squares_in_units_of_the_largest_trough(seed, offset):
+    rng = np.random.default_rng(seed)
+    patches = rng.normal(0, 30, (5, 9, 41)).astype("float32")
+    patches[:, :, -1] = 1
+    patches[:, 3] = 0
+    troughs = rng.uniform(10, 100, (5, 9)).astype("float32")
+    energy = patches[:, :, :-1].astype("float64").std(axis=2)
+    expected = energy / energy.max(axis=1, keepdims=True) * troughs.max(axis=1, keepdims=True)
+    patches[:, :, :-1] += np.float32(offset) * patches[:, :, -1:]
+    found = energy_amplitudes(patches, troughs)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(found.max(axis=1), troughs.max(axis=1), rtol=1e-5)
+    assert (found[:, 3] == 0).all()
+
+
+def test_constant_waveforms_have_no_energy():
+    patches = np.full((2, 9, 41), 7.0, "float32")
+    assert (energy_amplitudes(patches, np.zeros((2, 9), "float32")) == 0).all()
 
 
 def test_positive_peaks_are_found_and_turned():

@@ -134,6 +134,7 @@ class _CutRows(PipelineNode):
                 self.geometry,
                 self.window,
                 peak_sign=self.settings.peak_sign,
+                amplitude_feature=self.settings.amplitude_feature,
                 amplitude_jitter_uv=self.settings.amplitude_jitter_uv,
                 max_centers=self.settings.max_centers,
                 gains=self.info.gains,
@@ -155,6 +156,8 @@ def _geometry(info, settings):
 
 def _training_peaks(peaks, info, max_peaks, seed):
     check_peaks(peaks, info, need_sorted=False)
+    if not isinstance(max_peaks, (int, np.integer)) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InputError(f"max_peaks and seed must be whole numbers, seed at least 0; got {max_peaks!r} and {seed!r}.")
     if len(peaks) < MIN_TRAINING_SPIKES or max_peaks < MIN_TRAINING_SPIKES:
         raise InputError(
             f"Fitting a localizer needs at least {MIN_TRAINING_SPIKES} spikes, got {len(peaks)} "
@@ -179,7 +182,7 @@ def _observation(recording, settings, progress_bar):
         noise = 1.0
     elif noise == "measured":
         scaled = recording.has_scaleable_traces()
-        noise = float(np.median(get_noise_levels(recording, return_in_uV=scaled, progress_bar=progress_bar)))
+        noise = float(np.nanmedian(get_noise_levels(recording, return_in_uV=scaled, progress_bar=progress_bar)))
         if not (math.isfinite(noise) and noise > 0):
             raise TrainingError(f'The measured noise level is {noise} uV. Use noise="unit" or give a number of uV.')
     return ObservationModel(

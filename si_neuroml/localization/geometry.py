@@ -152,6 +152,11 @@ def match_local_geometry(
     locations = as_locations_3d(contact_locations)
     pairs, relative = _pairs_in_box(locations, half_width_um, shank_indices)
     planar = bool(np.ptp(locations[:, 2]) < PLACE_TOLERANCE_UM)
+    if np.bincount(pairs[:, 0]).max() < 2:
+        raise ModelMismatchError(
+            f"No contact of this probe has another contact in the model's box of half width {half_width_um:g} um; the "
+            "model was fitted to a denser probe. Fit a model on a recording of this probe."
+        )
     if layout == "nearest":
         fresh = build_local_geometry(locations, half_width_um, shank_indices=shank_indices)
         counts = np.bincount(pairs[:, 0], minlength=len(locations))
@@ -183,7 +188,7 @@ def default_half_width(
 ) -> float:
     """The smallest box that holds `min_contacts` contacts around the typical channel.
 
-    On a square array of 15 um pitch this is 20 um, the "4-9 channels" of Hurwitz et al. (2019), section 4.
+    On a square array of 15 um pitch this is the box of 3 x 3 contacts: the "4-9 channels" of Hurwitz et al. (2019).
 
     Parameters
     ----------

@@ -124,6 +124,7 @@ class VAELocalizer(NamedModel):
             geometry,
             self.window,
             peak_sign=settings.peak_sign,
+            amplitude_feature=settings.amplitude_feature,
             amplitude_jitter_uv=settings.amplitude_jitter_uv,
             max_centers=settings.max_centers,
             **patch_kwargs,

@@ -27,6 +27,7 @@ from spikeinterface.sortingcomponents.peak_localization.monopolar import Localiz
 
 from ..errors import InputError, ModelMismatchError
 from ..modelfiles import NamedModel, resolve_model
+from ..training import resolve_device
 from .center_of_mass import center_of_mass, nearest_channels
 from .geometry import LocalGeometry, as_locations_3d
 from .patches import extract_patches
@@ -43,7 +44,7 @@ _FOREIGN_PARAMETERS = frozenset(
 ) - {"self", "recording", "parents", "return_output"}
 
 
-class DeferredWaveforms:
+class DeferredWaveforms(np.lib.mixins.NDArrayOperatorsMixin):
     """Dense waveforms that are cut when first looked at, as an array."""
 
     def __init__(self, cut):
@@ -54,8 +55,16 @@ class DeferredWaveforms:
             self._array = self._cut()
         return np.asarray(self._array, dtype=dtype)
 
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+        if out is not None:
+            kwargs["out"] = tuple(np.asarray(x) if x is self else x for x in out)
+        return getattr(ufunc, method)(*(np.asarray(x) if x is self else x for x in inputs), **kwargs)
+
     def __getitem__(self, index):
         return np.asarray(self)[index]
+
+    def __setitem__(self, index, values):
+        np.asarray(self)[index] = values
 
     def __getattr__(self, name):
         if name.startswith("_"):
@@ -125,7 +134,7 @@ class LocalizeVAE(_PatchLocalizer):
     fit_kwargs: dict | None
         Further arguments of si_neuroml.fit_localizer() for `model=None`.
     device: str
-        "cpu" (numpy) or "cuda" (torch; one process).
+        "cpu" (numpy), "cuda" (torch; one process), or "auto": the second where there is one.
     """
 
     def __init__(
@@ -153,9 +162,10 @@ class LocalizeVAE(_PatchLocalizer):
             if value is not None and abs(value - own) > 1e-6:
                 raise ModelMismatchError(f"The model was fitted with {name}={own:g} ms, asked for {value:g} ms.")
         self.geometry: LocalGeometry = self.model.geometry_for(self.info.contact_locations, self.info.shank_indices)
-        self.device = device
+        # "cpu" needs no torch; anything else is checked here, in the parent, and not in every worker
+        self.device = device if device == "cpu" else resolve_device(device)
         # the fitted model travels, so that a worker never fits one
-        self._kwargs.update(model=self.model, device=device)
+        self._kwargs.update(model=self.model, device=self.device)
 
     def get_margin(self):
         """Samples that the window needs on either side of a chunk."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from .geometry import LocalGeometry
 
-__all__ = ["extract_patches", "positive_peaks", "trough_amplitudes"]
+__all__ = ["energy_amplitudes", "extract_patches", "positive_peaks", "trough_amplitudes"]
 
 
 def extract_patches(
@@ -55,6 +55,9 @@ def extract_patches(
     float32 array, shape (num_spikes, num_slots, nbefore + nafter + 1)
         A channel with a value that is not finite inside the window counts as not observed.
     """
+    if not traces.dtype.isnative or traces.dtype == np.float16:
+        # numba knows neither
+        traces = traces.astype(np.promote_types(traces.dtype, "float32").newbyteorder("="))
     num_channels = traces.shape[1]
     gains = np.ones(num_channels, "float32") if gains is None else np.asarray(gains, "float32")
     offsets = np.zeros(num_channels, "float32") if offsets is None else np.asarray(offsets, "float32")
@@ -128,6 +131,29 @@ def trough_amplitudes(
     return amplitudes
 
 
+def energy_amplitudes(patches: np.ndarray, troughs: np.ndarray) -> np.ndarray:
+    """Root mean square of every waveform about its mean, in units of the largest trough.
+
+    A trough is one sample and jumps from channel to channel with the noise and with the delay of the spike along the
+    cell; the energy of the whole window does not, and decays with distance alike.
+
+    Parameters
+    ----------
+    patches : float32 array, shape (num_spikes, num_slots, num_samples + 1)
+        Patches as from :func:`extract_patches`.
+    troughs : float32 array, shape (num_spikes, num_slots)
+        As from :func:`trough_amplitudes`.
+
+    Returns
+    -------
+    float32 array, shape (num_spikes, num_slots)
+        Energies scaled per spike so that their largest is the largest trough, in uV; 0 where nothing is observed.
+    """
+    amplitudes = np.zeros(patches.shape[:2], dtype="float32")
+    _energies(patches, troughs, amplitudes)
+    return amplitudes
+
+
 @numba.njit(nogil=True)
 def _gather(traces, samples, channels, neighbours, gains, offsets, first, last, nbefore, patches):
     num_samples = patches.shape[2] - 1
@@ -168,3 +194,24 @@ def _troughs(patches, nbefore, center_slot, search, half_window, amplitudes):
                 for k in range(lo, hi):
                     lowest = min(lowest, patches[spike, slot, k])
             amplitudes[spike, slot] = -lowest
+
+
+@numba.njit(nogil=True)
+def _energies(patches, troughs, amplitudes):
+    num_samples = patches.shape[2] - 1
+    for spike in range(patches.shape[0]):
+        largest_energy, largest_trough = 0.0, 0.0
+        for slot in range(patches.shape[1]):
+            total, squares = 0.0, 0.0
+            for k in range(num_samples):
+                total += patches[spike, slot, k]
+            mean = total / num_samples
+            for k in range(num_samples):
+                squares += (patches[spike, slot, k] - mean) ** 2
+            energy = np.sqrt(squares / num_samples)
+            amplitudes[spike, slot] = energy
+            largest_energy = max(largest_energy, energy)
+            largest_trough = max(largest_trough, troughs[spike, slot])
+        scale = largest_trough / largest_energy if largest_energy > 0 else 0.0
+        for slot in range(patches.shape[1]):
+            amplitudes[spike, slot] *= scale

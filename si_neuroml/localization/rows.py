@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .geometry import LocalGeometry
-from .patches import extract_patches, positive_peaks, trough_amplitudes
+from .patches import energy_amplitudes, extract_patches, positive_peaks, trough_amplitudes
 
 __all__ = ["SpikeRows", "WindowSamples", "spike_rows"]
 
@@ -44,7 +44,7 @@ class SpikeRows(NamedTuple):
     patches : float32 array, shape (num_rows, num_slots, num_samples + 1)
         Waveforms in uV with the flag ``observed``.
     amplitudes : float32 array, shape (num_rows, num_slots)
-        Trough amplitudes in uV.
+        Amplitudes in uV, by the chosen feature.
     centers : int array, shape (num_rows,)
         Centre channel of each row.
     counts : int array, shape (num_spikes,)
@@ -65,6 +65,7 @@ def spike_rows(
     window: WindowSamples,
     *,
     peak_sign: str = "neg",
+    amplitude_feature: str = "trough",
     amplitude_jitter_uv: float = 0.0,
     max_centers: int = 9,
     **patch_kwargs,
@@ -79,6 +80,8 @@ def spike_rows(
         Window in samples.
     peak_sign : "neg" | "pos" | "both", default: "neg"
         Which spikes are turned upside down, see the settings.
+    amplitude_feature : "trough" | "energy", default: "trough"
+        What counts as the amplitude of a channel, see the settings.
     amplitude_jitter_uv : float, default: 0.0
         J in uV; 0: the given centre channel only.
     max_centers : int, default: 9
@@ -101,6 +104,8 @@ def spike_rows(
         amplitudes = trough_amplitudes(
             patches, window.nbefore, center_slot=center_slot, search=window.search, half_window=window.half_window
         )
+        if amplitude_feature == "energy":
+            amplitudes = energy_amplitudes(patches, amplitudes)
         return patches, amplitudes, upside_down
 
     patches, amplitudes, upside_down = cut(sample_indices, channel_indices)

@@ -13,6 +13,7 @@ __all__ = ["LOCATION_DTYPE", "PRESETS", "LocalizerSettings", "localizer_settings
 LOCATION_DTYPE = np.dtype([(name, "float64") for name in ("x", "y", "z", "alpha", "x_std", "y_std", "z_std")])
 
 _CHOICES = {
+    "amplitude_feature": ("trough", "energy"),
     "input_scaling": ("peak", "raw"),
     "amplitude": ("profiled", "table"),
     "peak_sign": ("neg", "pos", "both"),
@@ -22,7 +23,22 @@ _CHOICES = {
 
 
 def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (
+        isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and np.isfinite(value)
+    )
+
+
+def _is_integer(value):
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _sequence(name, values, is_valid, length=None):
+    """A tuple of positive numbers, or an InputError."""
+    if not isinstance(values, (list, tuple)) or not values or (length is not None and len(values) != length):
+        raise InputError(f"{name} must be a sequence of {length or 'some'} numbers, got {values!r}.")
+    if not all(is_valid(value) and value > 0 for value in values):
+        raise InputError(f"{name} must hold positive numbers, got {values!r}.")
+    return tuple(values)
 
 
 @dataclass(frozen=True)
@@ -33,12 +49,15 @@ class LocalizerSettings:
     ----------
     half_width_um : float | None, default: None
         Half width of the box of channels around a spike. None: the smallest that holds 9 contacts around the typical
-        channel (20 um on a square array of 15 um pitch).
+        channel (3 x 3 contacts on a square array).
     ms_before, ms_after : float, default: 0.5, 0.7
         Window of the waveforms. Longer ones cost time and bring nothing measurable (see benchmarks).
     peak_sign : "neg" | "pos" | "both", default: "neg"
         Direction of the spikes. "pos" turns all of them upside down first, "both" those whose largest excursion on the
         centre channel is positive.
+    amplitude_feature : "trough" | "energy", default: "trough"
+        What the decoder explains. "trough": the lowest value of each channel near the spike, as in the paper. "energy":
+        the root mean square of each waveform in units of the largest trough, which noise and delays move less.
     input_scaling : "peak" | "raw", default: "peak"
         "peak": waveforms divided by the largest trough, whose logarithm is one more input, so that one shape is one
         input at every amplitude. "raw": waveforms in uV as in the paper.
@@ -88,6 +107,7 @@ class LocalizerSettings:
     ms_before: float = 0.5
     ms_after: float = 0.7
     peak_sign: str = "neg"
+    amplitude_feature: str = "trough"
     input_scaling: str = "peak"
     hidden_sizes: tuple[int, ...] = (500, 250)
     amplitude: str = "profiled"
@@ -113,21 +133,26 @@ class LocalizerSettings:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {choices}, got {getattr(self, name)!r}.")
-        for name in ("ms_before", "ms_after", "decay_per_um", "amplitude_prior_std_uv", "location_prior_std_um"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, got {getattr(self, name)!r}.")
-        for name in ("epochs", "batch_size", "max_centers"):
-            if int(getattr(self, name)) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)!r}.")
-        if not 0 < self.validation_fraction < 1:
-            raise InputError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}.")
+        positive = ("ms_before", "ms_after", "decay_per_um", "amplitude_prior_std_uv", "location_prior_std_um")
+        for name in (*positive, "amplitude_prior_factor"):
+            if not (_is_number(getattr(self, name)) and getattr(self, name) > 0):
+                raise InputError(f"{name} must be a positive number, got {getattr(self, name)!r}.")
+        for name, least in (("epochs", 1), ("batch_size", 2), ("max_centers", 1)):
+            if not (_is_integer(getattr(self, name)) and getattr(self, name) >= least):
+                raise InputError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)!r}.")
+        if self.patience is not None and not (_is_integer(self.patience) and self.patience >= 1):
+            raise InputError(f"patience must be None or a whole number of at least 1, got {self.patience!r}.")
+        if not (_is_number(self.amplitude_jitter_uv) and self.amplitude_jitter_uv >= 0):
+            raise InputError(f"amplitude_jitter_uv must be a number of at least 0, got {self.amplitude_jitter_uv!r}.")
+        if not (_is_number(self.validation_fraction) and 0.01 <= self.validation_fraction <= 0.9):
+            raise InputError(f"validation_fraction must lie between 0.01 and 0.9, got {self.validation_fraction!r}.")
         if self.noise not in ("unit", "measured") and not (_is_number(self.noise) and self.noise > 0):
             raise InputError(f'noise must be "unit", "measured" or a positive number of uV, got {self.noise!r}.')
-        if self.learning_rate != "auto" and not (_is_number(self.learning_rate) and self.learning_rate > 0):
-            raise InputError(f'learning_rate must be "auto" or a positive number, got {self.learning_rate!r}.')
+        if self.learning_rate != "auto" and not (_is_number(self.learning_rate) and 0 < self.learning_rate <= 1):
+            raise InputError(f'learning_rate must be "auto" or a number up to 1, got {self.learning_rate!r}.')
         # lists come from JSON
-        object.__setattr__(self, "hidden_sizes", tuple(int(size) for size in self.hidden_sizes))
-        object.__setattr__(self, "adam_betas", tuple(float(beta) for beta in self.adam_betas))
+        object.__setattr__(self, "hidden_sizes", _sequence("hidden_sizes", self.hidden_sizes, _is_integer))
+        object.__setattr__(self, "adam_betas", _sequence("adam_betas", self.adam_betas, _is_number, length=2))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, for a model's info."""

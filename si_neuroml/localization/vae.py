@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..training import EarlyStopping, cosine_factor, minibatches, progress, resolve_device, seeded
+from ..training import EarlyStopping, cosine_factor, minibatches, one_thread, progress, resolve_device, seeded
 from .encoder import Encoder
 from .observation import ObservationModel
 from .settings import LocalizerSettings
@@ -142,6 +142,11 @@ def train_vae(
         Learning rate, epochs, held-out ELBO per epoch, residual noise.
     """
     device = resolve_device(device)
+    with one_thread():
+        return _train(rows, settings, observation, seed, device, progress_bar)
+
+
+def _train(rows, settings, observation, seed, device, progress_bar):
     rng = np.random.default_rng(seed)
     held_out = np.isin(rows.spike, _validation_spikes(rows.spike, settings.validation_fraction, rng))
     train, validation = rows.subset(~held_out), rows.subset(held_out)

@@ -1,0 +1,5 @@
+"""Plots of what si_neuroml computes, as SpikeInterface widgets; matplotlib loads when something is drawn."""
+
+from .spike_locations import SpikeLocationsOnProbeWidget, plot_spike_locations_on_probe
+
+__all__ = ["SpikeLocationsOnProbeWidget", "plot_spike_locations_on_probe"]
