@@ -128,7 +128,7 @@ def test_irregular_probe_matches_itself():
 
 
 @pytest.mark.parametrize(("probe", "expected"), [(square(), 9), (neuropixels(), 9), (irregular(), 9), (square(2), 4)])
-def test_default_box_holds_nine_contacts_around_the_typical_channel(probe, expected):
+def test_default_box_holds_eight_contacts_around_the_typical_channel(probe, expected):
     geometry = build_local_geometry(probe, default_half_width(probe))
     assert np.median(geometry.observed.sum(axis=1)) >= min(expected, 9) * 2 / 3
     assert geometry.observed.sum(axis=1).max() >= expected

@@ -210,6 +210,7 @@ def test_presets_hold_the_papers_values():
     assert code.noise == pytest.approx(0.5**0.5)
     for preset in (paper, code):
         assert (preset.hidden_sizes, preset.input_scaling, preset.amplitude) == ((500, 250), "raw", "table")
+        assert preset.amplitude_feature == "trough"
         assert round((preset.ms_before + preset.ms_after) * 32) == 60
     assert localizer_settings("hurwitz2019", epochs=3) == replace(paper, epochs=3)
 

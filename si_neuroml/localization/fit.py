@@ -54,7 +54,7 @@ def fit_localizer(
         Settings to start from. None: our defaults. "hurwitz2019": the text of the paper. "hurwitz2019_code": the
         authors' code where it differs from the text.
     half_width_um : float, optional
-        Half width of the box of channels; default: that of the preset, or the smallest with 9 contacts.
+        Half width of the box of channels; default: that of the preset, or the smallest with 8 contacts.
     ms_before, ms_after : float, optional
         Window of the waveforms; default: that of the preset.
     max_peaks : int, default: 100_000

@@ -184,7 +184,7 @@ def match_local_geometry(
 
 
 def default_half_width(
-    contact_locations: np.ndarray, *, min_contacts: int = 9, shank_indices: np.ndarray | None = None
+    contact_locations: np.ndarray, *, min_contacts: int = 8, shank_indices: np.ndarray | None = None
 ) -> float:
     """The smallest box that holds `min_contacts` contacts around the typical channel.
 
@@ -194,7 +194,7 @@ def default_half_width(
     ----------
     contact_locations : array, shape (num_channels, 2) or (num_channels, 3)
         Places of the contacts in um.
-    min_contacts : int, default: 9
+    min_contacts : int, default: 8
         Contacts in a full box, or all contacts of a probe that has fewer.
     shank_indices : int array, shape (num_channels,), optional
         Shank of each contact.

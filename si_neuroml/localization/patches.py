@@ -131,11 +131,14 @@ def trough_amplitudes(
     return amplitudes
 
 
-def energy_amplitudes(patches: np.ndarray, troughs: np.ndarray) -> np.ndarray:
-    """Root mean square of every waveform about its mean, in units of the largest trough.
+def energy_amplitudes(
+    patches: np.ndarray, troughs: np.ndarray, nbefore: int, *, center_slot: int, search: int, after: int
+) -> np.ndarray:
+    """Root mean square of every waveform from the centre channel's trough on, in units of the largest trough.
 
-    A trough is one sample and jumps from channel to channel with the noise and with the delay of the spike along the
-    cell; the energy of the whole window does not, and decays with distance alike.
+    The trough of a spike is made where it begins, at the axon's initial segment; the soma follows a tenth of a
+    millisecond later. What comes after the trough therefore points to the soma, and a mean over some samples is
+    less at the mercy of noise than one.
 
     Parameters
     ----------
@@ -143,6 +146,10 @@ def energy_amplitudes(patches: np.ndarray, troughs: np.ndarray) -> np.ndarray:
         Patches as from :func:`extract_patches`.
     troughs : float32 array, shape (num_spikes, num_slots)
         As from :func:`trough_amplitudes`.
+    nbefore, center_slot, search
+        As there.
+    after : int
+        Samples from the trough on, as far as the patch holds them.
 
     Returns
     -------
@@ -150,7 +157,7 @@ def energy_amplitudes(patches: np.ndarray, troughs: np.ndarray) -> np.ndarray:
         Energies scaled per spike so that their largest is the largest trough, in uV; 0 where nothing is observed.
     """
     amplitudes = np.zeros(patches.shape[:2], dtype="float32")
-    _energies(patches, troughs, amplitudes)
+    _energies(patches, troughs, nbefore, center_slot, search, after, amplitudes)
     return amplitudes
 
 
@@ -179,14 +186,22 @@ def _gather(traces, samples, channels, neighbours, gains, offsets, first, last, 
 
 
 @numba.njit(nogil=True)
+def _trough_sample(patch, nbefore, center_slot, search):
+    """Sample of the centre channel's trough near the spike; the spike's own where that channel is not observed."""
+    num_samples = patch.shape[1] - 1
+    trough = nbefore
+    if patch[center_slot, num_samples] > 0:
+        for k in range(max(nbefore - search, 0), min(nbefore + search + 1, num_samples)):
+            if patch[center_slot, k] < patch[center_slot, trough]:
+                trough = k
+    return trough
+
+
+@numba.njit(nogil=True)
 def _troughs(patches, nbefore, center_slot, search, half_window, amplitudes):
     num_samples = patches.shape[2] - 1
     for spike in range(patches.shape[0]):
-        trough = nbefore
-        if patches[spike, center_slot, num_samples] > 0:
-            for k in range(max(nbefore - search, 0), min(nbefore + search + 1, num_samples)):
-                if patches[spike, center_slot, k] < patches[spike, center_slot, trough]:
-                    trough = k
+        trough = _trough_sample(patches[spike], nbefore, center_slot, search)
         lo, hi = max(trough - half_window, 0), min(trough + half_window, num_samples)
         for slot in range(patches.shape[1]):
             lowest = np.float32(0.0)
@@ -197,20 +212,17 @@ def _troughs(patches, nbefore, center_slot, search, half_window, amplitudes):
 
 
 @numba.njit(nogil=True)
-def _energies(patches, troughs, amplitudes):
+def _energies(patches, troughs, nbefore, center_slot, search, after, amplitudes):
     num_samples = patches.shape[2] - 1
     for spike in range(patches.shape[0]):
+        trough = _trough_sample(patches[spike], nbefore, center_slot, search)
         largest_energy, largest_trough = 0.0, 0.0
         for slot in range(patches.shape[1]):
-            total, squares = 0.0, 0.0
-            for k in range(num_samples):
-                total += patches[spike, slot, k]
-            mean = total / num_samples
-            for k in range(num_samples):
-                squares += (patches[spike, slot, k] - mean) ** 2
-            energy = np.sqrt(squares / num_samples)
-            amplitudes[spike, slot] = energy
-            largest_energy = max(largest_energy, energy)
+            squares = 0.0
+            for k in range(trough, min(trough + after, num_samples)):
+                squares += patches[spike, slot, k] ** 2
+            amplitudes[spike, slot] = np.sqrt(squares)
+            largest_energy = max(largest_energy, amplitudes[spike, slot])
             largest_trough = max(largest_trough, troughs[spike, slot])
         scale = largest_trough / largest_energy if largest_energy > 0 else 0.0
         for slot in range(patches.shape[1]):

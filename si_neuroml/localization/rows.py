@@ -16,15 +16,18 @@ __all__ = ["SpikeRows", "WindowSamples", "spike_rows"]
 # the trough of the centre channel is sought this close to the spike, the others' minimum this close to that trough
 SEARCH_MS = 0.25
 HALF_WINDOW_MS = 5 / 32
+# the energy counts from the trough on for this long
+AFTER_TROUGH_MS = 0.35
 
 
 class WindowSamples(NamedTuple):
-    """A window in samples: before and after the spike, the search for the trough, and half the amplitude window."""
+    """A window in samples: before and after the spike, the search for the trough, and what counts as amplitude."""
 
     nbefore: int
     nafter: int
     search: int
     half_window: int
+    after_trough: int
 
     @classmethod
     def from_ms(cls, ms_before: float, ms_after: float, sampling_frequency: float) -> "WindowSamples":
@@ -33,7 +36,7 @@ class WindowSamples(NamedTuple):
         def samples(milliseconds):
             return max(1, round(milliseconds * sampling_frequency / 1000.0))
 
-        return cls(samples(ms_before), samples(ms_after), samples(SEARCH_MS), samples(HALF_WINDOW_MS))
+        return cls(*map(samples, (ms_before, ms_after, SEARCH_MS, HALF_WINDOW_MS, AFTER_TROUGH_MS)))
 
 
 class SpikeRows(NamedTuple):
@@ -105,7 +108,14 @@ def spike_rows(
             patches, window.nbefore, center_slot=center_slot, search=window.search, half_window=window.half_window
         )
         if amplitude_feature == "energy":
-            amplitudes = energy_amplitudes(patches, amplitudes)
+            amplitudes = energy_amplitudes(
+                patches,
+                amplitudes,
+                window.nbefore,
+                center_slot=center_slot,
+                search=window.search,
+                after=window.after_trough,
+            )
         return patches, amplitudes, upside_down
 
     patches, amplitudes, upside_down = cut(sample_indices, channel_indices)

@@ -13,7 +13,7 @@ __all__ = ["LOCATION_DTYPE", "PRESETS", "LocalizerSettings", "localizer_settings
 LOCATION_DTYPE = np.dtype([(name, "float64") for name in ("x", "y", "z", "alpha", "x_std", "y_std", "z_std")])
 
 _CHOICES = {
-    "amplitude_feature": ("trough", "energy"),
+    "amplitude_feature": ("energy", "trough"),
     "input_scaling": ("peak", "raw"),
     "amplitude": ("profiled", "table"),
     "peak_sign": ("neg", "pos", "both"),
@@ -48,16 +48,17 @@ class LocalizerSettings:
     Attributes
     ----------
     half_width_um : float | None, default: None
-        Half width of the box of channels around a spike. None: the smallest that holds 9 contacts around the typical
+        Half width of the box of channels around a spike. None: the smallest that holds 8 contacts around the typical
         channel (3 x 3 contacts on a square array).
     ms_before, ms_after : float, default: 0.5, 0.7
         Window of the waveforms. Longer ones cost time and bring nothing measurable (see benchmarks).
     peak_sign : "neg" | "pos" | "both", default: "neg"
         Direction of the spikes. "pos" turns all of them upside down first, "both" those whose largest excursion on the
         centre channel is positive.
-    amplitude_feature : "trough" | "energy", default: "trough"
+    amplitude_feature : "energy" | "trough", default: "energy"
         What the decoder explains. "trough": the lowest value of each channel near the spike, as in the paper. "energy":
-        the root mean square of each waveform in units of the largest trough, which noise and delays move less.
+        the root mean square of each waveform in the 0.35 ms after the trough, in units of the largest trough. The
+        trough is made where the spike begins, in the axon; what follows it points to the soma.
     input_scaling : "peak" | "raw", default: "peak"
         "peak": waveforms divided by the largest trough, whose logarithm is one more input, so that one shape is one
         input at every amplitude. "raw": waveforms in uV as in the paper.
@@ -107,7 +108,7 @@ class LocalizerSettings:
     ms_before: float = 0.5
     ms_after: float = 0.7
     peak_sign: str = "neg"
-    amplitude_feature: str = "trough"
+    amplitude_feature: str = "energy"
     input_scaling: str = "peak"
     hidden_sizes: tuple[int, ...] = (500, 250)
     amplitude: str = "profiled"
@@ -161,6 +162,7 @@ class LocalizerSettings:
 
 # 60 samples at 32 kHz
 _PAPER = LocalizerSettings(
+    amplitude_feature="trough",
     ms_before=0.9375,
     ms_after=0.9375,
     input_scaling="raw",
