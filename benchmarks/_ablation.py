@@ -17,7 +17,6 @@ VARIANTS = {
     "amplitude table": {"amplitude": "table"},
     "amplitude table, no prior": {"amplitude": "table", "amplitude_prior": False},
     "fit_decay": {"fit_decay": True},
-    "feature energy": {"amplitude_feature": "energy"},
     "feature trough": {"amplitude_feature": "trough"},
     "trough, jitter 10 uV": {"amplitude_feature": "trough", "amplitude_jitter_uv": 10.0},
     "trough, measured noise": {"amplitude_feature": "trough", "noise": "measured"},

@@ -89,12 +89,11 @@ class SpikeLocationsOnProbeWidget(BaseWidget):
         backend: str | None = None,
         **backend_kwargs,
     ):
-        unit_ids = None
+        unit_ids = getattr(data, "unit_ids", None)
         if isinstance(data, SortingAnalyzer):
             if peaks is not None or labels is not None:
                 raise InputError("An analyzer brings its own spikes and units: leave out peaks and labels.")
             places, labels = _from_analyzer(data, locations)
-            unit_ids = data.unit_ids
         elif isinstance(data, BaseRecording):
             places = _from_recording(data, peaks, locations)
         else:

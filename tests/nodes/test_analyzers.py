@@ -15,8 +15,6 @@ from si_neuroml.errors import InputError, ModelFileError
 from si_neuroml.localization.nodes import LocalizeVAE
 from si_neuroml.localization.settings import LOCATION_DTYPE
 
-# ---- analyzers ----
-
 
 @pytest.fixture(scope="module")
 def true_peaks(recording, sorting):
@@ -144,9 +142,6 @@ def test_sorting_without_spikes_is_refused(recording, model):
 
     with pytest.raises(InputError, match="no spikes"):
         LocalizeVAE(recording, [SpikeRetriever(empty, recording)], model=model)
-
-
-# ---- motion correction and benchmarks ----
 
 
 def test_motion_components(recording, model, peaks, expected):

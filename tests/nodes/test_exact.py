@@ -12,8 +12,6 @@ from threadpoolctl import threadpool_limits
 import si_neuroml
 from si_neuroml.localization.settings import LOCATION_DTYPE
 
-# ---- the same to the last bit in every pool ----
-
 
 @pytest.mark.parametrize(
     "job_kwargs",
@@ -80,9 +78,6 @@ def test_fork_after_training_does_not_hang(recording, peaks, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-# ---- what comes out ----
-
-
 @pytest.mark.parametrize("method", OUR_METHODS)
 def test_output_has_one_dtype_and_is_finite(recording, peaks, model, method):
     found = localize(recording, peaks, model if method == "vae" else None, method=method)
@@ -113,3 +108,21 @@ def test_peaks_at_the_very_first_and_last_samples(recording, peaks, model):
     assert np.isfinite(fields(found, LOCATION_DTYPE.names)).all()
     assert_same(localize(recording, edge, model, chunk_duration="0.1s"), found)
     assert np.isfinite(fields(localize(recording, edge, method="center_of_mass_nearest"))).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"preset": "hurwitz2019"},
+        {"preset": "hurwitz2019_code"},
+        {"amplitude_jitter_uv": 10.0, "max_centers": 3, "amplitude_feature": "trough"},
+        {"noise": "measured", "fit_decay": True, "peak_sign": "both"},
+    ],
+    ids=lambda settings: "-".join(settings.values() if "preset" in settings else settings),
+)
+def test_presets_and_options_fit_save_and_localize(recording, peaks, settings, tmp_path):
+    model = si_neuroml.fit_localizer(recording, peaks[::3], epochs=1, progress_bar=False, **settings)
+    whole = localize(recording, peaks, model)
+    assert np.isfinite(fields(whole)).all()
+    model.save(tmp_path / "model")
+    assert_same(localize(recording, peaks, tmp_path / "model", chunk_duration="0.37s"), whole)

@@ -21,8 +21,6 @@ import si_neuroml
 from si_neuroml.errors import ModelMismatchError, TrainingError
 from si_neuroml.localization.settings import LOCATION_DTYPE
 
-# ---- odd traces ----
-
 
 def test_a_channel_of_nan_counts_as_missing(recording, peaks, model):
     traces, dead = short(recording), 45
@@ -99,9 +97,6 @@ def test_integers_without_gains_warn(recording, peaks, model):
     raw = numpy_recording(np.round(short(recording)).astype("int16"), recording)
     with pytest.warns(UserWarning, match="int16 without gains"):
         localize(raw, first_peaks(peaks), model)
-
-
-# ---- segments, shanks, channels, probes ----
 
 
 def test_segments_equal_each_alone(recording, peaks, model):

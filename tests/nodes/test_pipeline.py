@@ -15,8 +15,6 @@ from si_neuroml.errors import InputError
 from si_neuroml.localization import fit as fit_module
 from si_neuroml.localization.nodes import DeferredDenseWaveforms, LocalizeVAE
 
-# ---- no model given ----
-
 
 def test_no_model_trains_once_and_warns_once(recording, peaks, monkeypatch, tmp_path):
     log = tmp_path / "fits"
@@ -65,9 +63,6 @@ def test_nodes_for_workers_carry_the_fitted_model(recording, peaks):
 def test_fit_kwargs_beside_a_model_are_refused(recording, peaks, model):
     with pytest.raises(InputError, match="leave them out when a model is given"):
         localize(recording, peaks, model, method_kwargs={"fit_kwargs": FAST_FIT})
-
-
-# ---- dense waveforms are cut for those who read them ----
 
 
 class SumOfWaveforms(PipelineNode):

@@ -7,8 +7,6 @@ from helpers import OUR_METHODS, assert_close, assert_same, first_peaks, localiz
 import si_neuroml
 from si_neuroml.errors import InputError, ModelFileError, ModelMismatchError
 
-# ---- refusals ----
-
 
 @pytest.mark.parametrize("method", OUR_METHODS)
 def test_no_probe(recording, peaks, model, method):
