@@ -50,11 +50,10 @@ def main():
     # %%
     # Fit the localizer to this recording
     # -----------------------------------
-    # No true place is used: the variational autoencoder learns from the waveforms alone. Leave ``epochs`` and
-    # ``learning_rate`` out to have them chosen, which takes about three times as long. The model is saved as a folder,
-    # to be used again for this recording or for another one with the same probe.
+    # No true place is used: the variational autoencoder learns from the waveforms alone. The model is saved as a folder
+    # and can be used again for this recording, or for another one with the same probe.
     start = time.perf_counter()
-    model = si_neuroml.fit_localizer(recording, peaks, epochs=20, learning_rate=1e-3, seed=0)
+    model = si_neuroml.fit_localizer(recording, peaks, seed=0)
     print(f"fitted in {time.perf_counter() - start:.0f} s")
     model_folder = si_neuroml.save_model(model, OUTPUTS / "localizer", overwrite=True)
 
