@@ -134,11 +134,11 @@ class VAELocalizer(NamedModel):
         extra = irregular_offsets(geometry, rows.centers)
         inputs = encoder_inputs(rows.patches, rows.amplitudes, settings.input_scaling, extra)
         mean, variance = self.encoder(inputs, device)
+        variance *= self._width_factor(rows.amplitudes)
         blank = rows.amplitudes.max(axis=1, initial=0.0) <= 0
         mean[blank], variance[blank] = 0.0, self.observation.location_prior_std_um**2
         footprint = self.observation.footprint(mean, offsets)
         source_amplitude = self.observation.source_amplitude(footprint, rows.amplitudes, observed)
-        variance *= self._width_factor(rows.amplitudes)
         places = geometry.contact_locations[rows.centers] + mean
         if geometry.planar:
             places[:, 2] = np.abs(mean[:, 2])
@@ -159,16 +159,20 @@ class VAELocalizer(NamedModel):
         locations = np.zeros(len(counts), dtype=LOCATION_DTYPE)
         if not len(counts):
             return locations
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        average = lambda values: np.add.reduceat(values, starts, axis=0) / counts.reshape(-1, *[1] * (values.ndim - 1))  # noqa: E731
-        center = average(places.astype("float64"))
+        first_rows = np.concatenate([[0], np.cumsum(counts)[:-1]])
+
+        def average(values):
+            totals = np.add.reduceat(values.astype("float64"), first_rows, axis=0)
+            return totals / (counts if values.ndim == 1 else counts[:, None])
+
+        center = average(places)
         spread = average((places - np.repeat(center, counts, axis=0)) ** 2)
-        std = np.sqrt(average(variance.astype("float64")) + spread)
+        std = np.sqrt(average(variance) + spread)
         # the prior is the least that is known
         std = np.minimum(std, self.observation.location_prior_std_um)
         for axis, name in enumerate("xyz"):
             locations[name], locations[f"{name}_std"] = center[:, axis], std[:, axis]
-        locations["alpha"] = average(source_amplitude.astype("float64"))
+        locations["alpha"] = average(source_amplitude)
         return locations
 
     def _empty_row(self):

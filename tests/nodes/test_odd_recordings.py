@@ -55,6 +55,9 @@ def test_constant_traces(recording, peaks, model, value):
         assert np.isfinite(fields(found)).all()
         if method == "vae" or value == 0:
             np.testing.assert_allclose(fields(found, "xy"), recording.get_channel_locations()[own["channel_index"]])
+        if method == "vae":
+            # nothing seen: no more is known than before
+            assert (found["x_std"] == model.settings.location_prior_std_um).all()
     with pytest.raises(TrainingError, match=f"Only 0 of {len(own)} spikes have a trough"):
         si_neuroml.fit_localizer(flat, own, progress_bar=False)
 
