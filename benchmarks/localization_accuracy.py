@@ -254,7 +254,7 @@ def average(values):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one seed, 20 s, few epochs, square array at 10 uV")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12, 13, 14])
     parser.add_argument("--noise-levels", type=float, nargs="+", default=[10, 20, 30], help="uV")
     parser.add_argument("--probes", nargs="+", default=["square_mea", "neuropixels_64"])
     parser.add_argument("--duration", type=float, default=60.0, help="s")

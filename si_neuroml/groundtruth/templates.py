@@ -33,10 +33,7 @@ __all__ = [
 FILE_FORMAT = "si_neuroml.cell_templates"
 FILE_FORMAT_VERSION = 1
 
-PROBE_FILES = {
-    "square_mea": "templates_square_mea.h5",
-    "neuropixels_64": "templates_neuropixels_64.h5",
-}
+PROBE_FILES = {probe: f"templates_{probe}.h5" for probe in ("square_mea", "neuropixels_64")}
 
 # MEArec's own lists (its recording parameters, section cell_types), matched against the morphological type.
 EXCITATORY_TYPES = ("PC", "SS", "SP")
@@ -319,16 +316,14 @@ def _read_package_file(file: "h5py.File") -> CellTemplates:
 
 def _read_mearec_file(file: "h5py.File") -> CellTemplates:
     params, electrodes = (_plain(file[f"info/{name}"]) for name in ("params", "electrodes"))
-    n_cells = len(file["templates"])
     return CellTemplates(
         waveforms=file["templates"][:].astype(np.float32, copy=False),
         locations=file["locations"][:],
         rotations=file["rotations"][:],
         cell_models=file["celltypes"][:].astype(str),
-        is_far=np.zeros(n_cells, dtype=bool),
+        is_far=np.zeros(len(file["templates"]), dtype=bool),
         channel_positions=_contact_positions(electrodes),
-        # MEArec stores the time step in ms.
-        sampling_frequency=1000.0 / float(params["dt"]),
+        sampling_frequency=1000.0 / float(params["dt"]),  # the time step is in ms
         cut_out_ms=tuple(float(value) for value in params["cut_out"]),
         electrodes=electrodes,
         params=params,
@@ -350,6 +345,5 @@ def _plain(node):
         return {key: _plain(value) for key, value in node.items()}
     value = node[()]
     if isinstance(value, bytes):
-        value = value.decode()
-        return None if value == "null" else value
+        return None if value == b"null" else value.decode()
     return value.tolist() if hasattr(value, "tolist") else value
