@@ -253,7 +253,7 @@ def average(values):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed, 20 s, few epochs, square array at 10 uV")
+    parser.add_argument("--quick", action="store_true", help="one seed, 20 s, square array at 10 uV")
     parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12, 13, 14])
     parser.add_argument("--noise-levels", type=float, nargs="+", default=[10, 20, 30], help="uV")
     parser.add_argument("--probes", nargs="+", default=["square_mea", "neuropixels_64"])
@@ -273,7 +273,7 @@ def parse_arguments():
         arguments.json = f"outputs/benchmarks/localization_{'ablation' if arguments.ablation else 'accuracy'}.json"
     if arguments.quick:
         arguments.seeds, arguments.noise_levels, arguments.probes = arguments.seeds[:1], [10.0], ["square_mea"]
-        arguments.duration, arguments.epochs, arguments.monopolar_spikes = 20.0, arguments.epochs or 8, 500
+        arguments.duration, arguments.monopolar_spikes = 20.0, 500
     return arguments
 
 
