@@ -47,8 +47,8 @@ def seeded(seed: int) -> Iterator[None]:
 def one_thread() -> Iterator[None]:
     """Torch on one thread inside.
 
-    Networks of this size gain little from more threads, lose a factor of ten when cores are shared with other programs,
-    and give results that depend on the number of threads.
+    Networks of this size gain little from more threads, become much slower when cores are shared with other programs,
+    and would give results that depend on the number of threads.
     """
     import torch
 

@@ -52,7 +52,7 @@ def encoder_inputs(
 
 @dataclass(frozen=True)
 class Encoder:
-    """Fully connected layers with ReLU between them; the last gives mean and log-ish variance of the place.
+    """Fully connected layers with ReLU between them; the last gives the mean and, by softplus, the variance.
 
     Attributes
     ----------

@@ -105,7 +105,7 @@ class VAELocalizer(NamedModel):
         geometry : LocalGeometry
             From :meth:`geometry_for`.
         device : str, default: "cpu"
-            "cpu": numpy. "cuda": the encoder runs in torch on the GPU; places agree to about 1e-3 um.
+            "cpu": numpy. "cuda": the encoder runs in torch on the GPU, and places agree to the rounding of float32.
         **patch_kwargs
             ``gains``, ``offsets``, ``valid_range`` of :func:`~si_neuroml.localization.patches.extract_patches`.
 

@@ -51,7 +51,7 @@ class LocalizerSettings:
         Half width of the box of channels around a spike. None: the smallest that holds 8 contacts around the typical
         channel (3 x 3 contacts on a square array).
     ms_before, ms_after : float, default: 0.5, 0.7
-        Window of the waveforms. Longer ones cost time and bring nothing measurable (see benchmarks).
+        Window of the waveforms; the paper takes about 2 ms.
     peak_sign : "neg" | "pos" | "both", default: "neg"
         Direction of the spikes. "pos" turns all of them upside down first, "both" those whose largest excursion on the
         centre channel is positive.
@@ -85,7 +85,7 @@ class LocalizerSettings:
         are good, its posterior is far too narrow. "residual" rescales the width by the residuals of the fit on spikes
         that were not trained on, as in ordinary least squares; "model" reports the encoder's width as it is.
     amplitude_jitter_uv : float, default: 0.0
-        J: the estimates centred on each channel whose trough lies within J of the largest are averaged.
+        J: the estimates centred on each channel whose amplitude lies within J of the largest are averaged.
     max_centers : int, default: 9
         At most this many centres per spike for `amplitude_jitter_uv`, the largest first.
     epochs : int, default: 60
