@@ -28,7 +28,10 @@ __all__ = [
 ]
 
 # import paths and not classes: naming a model must not import torch
-MODEL_KINDS: dict[str, str] = {"vae_localizer": "si_neuroml.localization.model:VAELocalizer"}
+MODEL_KINDS: dict[str, str] = {
+    "neural_posterior": "si_neuroml.localization.neural_posterior:NeuralPosterior",
+    "vae_localizer": "si_neuroml.localization.model:VAELocalizer",
+}
 
 
 class NamedModel(dict):

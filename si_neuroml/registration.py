@@ -14,9 +14,12 @@ def _localization_methods() -> tuple[dict, dict]:
     """SpikeInterface's table of localizers, and what we add to it."""
     from spikeinterface.sortingcomponents.peak_localization.method_list import peak_localization_methods
 
+    from .localization.hmc_node import LocalizeHMC
+    from .localization.neural_posterior_node import LocalizeNeuralPosterior
     from .localization.nodes import LocalizeNearestCenterOfMass, LocalizeVAE
 
-    return peak_localization_methods, {method.name: method for method in (LocalizeVAE, LocalizeNearestCenterOfMass)}
+    methods = (LocalizeNeuralPosterior, LocalizeVAE, LocalizeNearestCenterOfMass, LocalizeHMC)
+    return peak_localization_methods, {method.name: method for method in methods}
 
 
 def register() -> None:

@@ -12,7 +12,7 @@ import si_neuroml
 from si_neuroml import registration
 from si_neuroml.errors import RegistrationError
 
-OUR_METHODS = ["center_of_mass_nearest", "vae"]
+OUR_METHODS = ["center_of_mass_nearest", "hmc", "neural_posterior", "vae"]
 HEAVY = ("torch", "skorch", "MEArec", "optuna", "matplotlib")
 
 

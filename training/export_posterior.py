@@ -1,0 +1,94 @@
+"""From trained weights to the model folder that the package reads.
+
+    python -m training.export_posterior --trained outputs/posterior --out si_neuroml/localization/data/neural_posterior
+
+The temperature (one factor on the standard deviations per class of probes) is fitted here, on the validation scenes.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from si_neuroml.localization.neural_posterior import MIN_DOF, NeuralPosterior
+from si_neuroml.localization.set_network import SetNetwork
+from si_neuroml.localization.torch_network import split_outputs
+
+from .examples import NUM_BEFORE, RADIUS_UM
+from .make_scenes import GROUPS
+from .scenes import HELD_OUT_MODELS, SAMPLING_FREQUENCY
+from .train_posterior import Batches, load_examples
+
+__all__ = ["export", "fit_temperature"]
+
+# classes of probes by the number of channels within 60 um: linear probes and tetrodes, Neuropixels, dense arrays
+MAX_CHANNELS = [5, 12, 20]
+FIT_LEVEL = 0.9
+
+
+def fit_temperature(network: SetNetwork, batches: Batches, slots: int) -> dict[str, list]:
+    """Factors that bring the nominal 90 % ellipse of the plane to 90 % of the true places, per class of probes."""
+    from scipy.stats import f
+
+    examples = batches.examples
+    index = np.flatnonzero(~examples["false_peak"])
+    needed, count = np.zeros(len(index)), np.zeros(len(index), dtype=int)
+    for start in range(0, len(index), 4096):
+        part = index[start : start + 4096]
+        coefficients, offsets, observed, place, *_ = batches.batch(part)
+        coefficients, offsets, observed = (a[:, :slots].numpy() for a in (coefficients, offsets, observed))
+        outputs = network(coefficients, network.place_codes(offsets, observed))
+        mean, factor, dof, *_ = (a.numpy().astype("float64") for a in split_outputs(torch.from_numpy(outputs)))
+        scale_matrix = factor @ factor.transpose(0, 2, 1)
+        delta = place.numpy()[:, :2] - mean[:, :2]
+        squared = (delta * np.linalg.solve(scale_matrix[:, :2, :2], delta[:, :, None])[:, :, 0]).sum(axis=1)
+        # the factor at which the place enters the region
+        rows = slice(start, start + len(part))
+        needed[rows] = np.sqrt(squared / 2 / f.ppf(FIT_LEVEL, 2, np.maximum(dof, MIN_DOF)))
+        near = (np.linalg.norm(offsets, axis=2) <= 60.0) & (observed > 0)
+        count[rows] = near.sum(axis=1)
+    group = np.searchsorted(MAX_CHANNELS, count)
+    scale = [float(np.quantile(needed[group == k], FIT_LEVEL)) for k in range(len(MAX_CHANNELS) + 1)]
+    return {"max_channels": MAX_CHANNELS, "scale": [round(s, 3) for s in scale]}
+
+
+def export(trained: Path, scenes: Path, out: Path) -> NeuralPosterior:
+    """Read the weights, fit the temperature, save the model folder."""
+    with np.load(trained / "weights.npz") as file:
+        weights = {name: file[name] for name in file.files}
+    card = json.loads((trained / "training.json").read_text())
+    basis, network = weights.pop("basis"), SetNetwork(weights)
+    slots = card["settings"]["network"].get("slots", 24)
+    # of a model that must not know the held-out cell models, neither may its temperature
+    group = "all" if set(card["groups"]) == set(GROUPS) else "kept"
+    validation = Batches(load_examples(scenes, [group], limit=1), slots)
+    held_out = [] if group == "all" else list(HELD_OUT_MODELS)
+    model = NeuralPosterior(
+        network,
+        basis,
+        sampling_frequency=SAMPLING_FREQUENCY,
+        nbefore=NUM_BEFORE,
+        num_slots=slots,
+        radius_um=RADIUS_UM,
+        temperature=fit_temperature(network, validation, slots),
+        training={**card, "held_out_cell_models": held_out},
+    )
+    model.save(out, overwrite=True)
+    return model
+
+
+def main() -> None:
+    """Export from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trained", type=Path, required=True)
+    parser.add_argument("--scenes", type=Path, default=Path("outputs/scenes"))
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    model = export(arguments.trained, arguments.scenes, arguments.out)
+    print(f"{arguments.out}: {model['digest'][:12]}, temperature {model.temperature}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""Train the network of the neural posterior on simulated scenes.
+
+    python -m training.train_posterior --scenes outputs/scenes --out outputs/posterior            (all cell models)
+    python -m training.train_posterior --scenes outputs/scenes --out outputs/posterior_kept --groups kept
+
+One core, about an hour for the default number of epochs (see the model card). The state is saved after every part of
+an epoch; the same command given again goes on from there and ends with the same weights.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from si_neuroml.localization.torch_network import PosteriorNetwork, posterior_loss
+
+from .make_scenes import GROUPS, save_atomically
+
+__all__ = ["Batches", "load_examples", "train"]
+
+FIELDS = (
+    "coefficients",
+    "geometry_row",
+    "place",
+    "log_source_amplitude",
+    "false_peak",
+    "collision",
+    "sorted_spike",
+    "noise_uv",
+)
+# channels that the network sees; the examples hold a few more
+NUM_SLOTS = 24
+MIRROR_PROBABILITY, DROPOUT_PROBABILITY, NOISE_PROBABILITY = 0.5, 0.3, 0.25
+
+
+def load_examples(
+    folder: Path, groups: Sequence[str], *, limit: int | None = None, skip: int = 0
+) -> dict[str, np.ndarray]:
+    """All examples of some groups; the first `skip` shards of each are left for validation."""
+    parts, first_row = [], 0
+    for group in groups:
+        for path in sorted(folder.glob(f"{group}_*.npz"))[skip:][:limit]:
+            with np.load(path) as file:
+                part = {name: file[name] for name in (*FIELDS, "offsets")}
+            part["geometry_row"] = part["geometry_row"] + first_row
+            first_row += len(part["offsets"])
+            parts.append(part)
+    if not parts:
+        raise FileNotFoundError(f"No shards of {groups} in {folder}: run python -m training.make_scenes first.")
+    return {name: np.concatenate([part.pop(name) for part in parts]) for name in (*FIELDS, "offsets")}
+
+
+class Batches:
+    """Random batches as torch tensors, mirrored and with channels left out at random."""
+
+    def __init__(self, examples: dict[str, np.ndarray], slots: int = NUM_SLOTS):
+        self.examples, self.coefficients = examples, examples["coefficients"][:, :slots]
+        offsets = examples["offsets"][:, :slots]
+        self.observed = torch.from_numpy(np.isfinite(offsets[:, :, 0]).astype("float32"))
+        self.offsets = torch.from_numpy(np.nan_to_num(offsets))
+
+    def __len__(self) -> int:
+        return len(self.examples["place"])
+
+    def batch(self, index: np.ndarray, generator: torch.Generator | None = None) -> tuple[torch.Tensor, ...]:
+        """(coefficients, offsets, observed, place, log amplitude, is false, is outlier); augmented with a generator."""
+        examples = self.examples
+        rows = torch.from_numpy(examples["geometry_row"][index].astype("int64"))
+        coefficients = torch.from_numpy(self.coefficients[index].astype("float32"))
+        offsets, observed = self.offsets[rows], self.observed[rows]
+        place = torch.from_numpy(examples["place"][index])
+        false_peak = torch.from_numpy(examples["false_peak"][index])
+        outlier = false_peak | torch.from_numpy(examples["collision"][index])
+        amplitude = torch.from_numpy(examples["log_source_amplitude"][index])
+        if generator is not None:
+            count = len(index)
+            sign = 1.0 - 2.0 * (torch.rand(count, generator=generator) < MIRROR_PROBABILITY).float()
+            mirror = torch.stack([sign, torch.ones(count), torch.ones(count)], dim=1)
+            offsets, place = offsets * mirror[:, None], place * mirror
+            share = torch.rand(count, generator=generator) * (
+                torch.rand(count, generator=generator) < DROPOUT_PROBABILITY
+            )
+            keep = (torch.rand(observed.shape, generator=generator) >= 0.6 * share[:, None]).float()
+            keep[:, 0] = 1.0  # the centre channel saw the peak
+            observed = observed * keep
+            self._add_noise(coefficients, examples["noise_uv"][index], generator)
+        return coefficients * observed[..., None], offsets, observed, place, amplitude, false_peak, outlier
+
+    def _add_noise(self, coefficients, noise_uv, generator):
+        """On some spikes, white noise up to the size of the recording's: the same footprint behind other noise."""
+        chosen = torch.nonzero(torch.rand(len(coefficients), generator=generator) < NOISE_PROBABILITY)[:, 0]
+        level = torch.from_numpy(noise_uv)[chosen] * torch.rand(len(chosen), generator=generator)
+        noise = torch.randn((len(chosen), *coefficients.shape[1:]), generator=generator)
+        coefficients[chosen] += level[:, None, None] * noise
+
+
+def train(
+    batches: Batches, settings: dict, out: Path | None = None, validation: Batches | None = None
+) -> PosteriorNetwork:
+    """The trained network; resumes from `out`/state.pt... where there is one.
+
+    Parameters
+    ----------
+    batches : Batches
+        Training examples.
+    settings : dict
+        ``steps``, ``batch_size``, ``learning_rate``, ``seed`` and ``network`` (keyword arguments).
+    out : Path, optional
+        Where the state is saved every 500 steps.
+    validation : Batches, optional
+        Reported on, nothing else.
+
+    Returns
+    -------
+    PosteriorNetwork
+        Exponential moving average of the weights over the last part of the training.
+    """
+    torch.manual_seed(settings["seed"])
+    network = PosteriorNetwork(**settings["network"])
+    average = PosteriorNetwork(**settings["network"])
+    average.load_state_dict(network.state_dict())
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings["learning_rate"], weight_decay=1e-4)
+    first = _resume(out, network, average, optimizer)
+    steps, size = settings["steps"], settings["batch_size"]
+    started, recent = time.perf_counter(), []
+    for step in range(first, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings["learning_rate"] * _schedule(step, steps)
+        # drawn anew from the step, so that a resumed run draws the same
+        index = np.sort(np.random.default_rng([settings["seed"], step]).integers(len(batches), size=size))
+        generator = torch.Generator().manual_seed(settings["seed"] * 1_000_003 + step)
+        *inputs, place, amplitude, false_peak, outlier = batches.batch(index, generator)
+        loss, nll = posterior_loss(network(*inputs), place, amplitude, false_peak, outlier)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        decay = min(0.998, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+        recent.append(float(nll.detach()))
+        if (step + 1) % 500 == 0 or step + 1 == steps:
+            seconds = time.perf_counter() - started
+            text = f"step {step + 1}/{steps}: nll {np.mean(recent):.4f}, {seconds:.0f} s"
+            if validation is not None and ((step + 1) % 2000 == 0 or step + 1 == steps):
+                text += f", validation {evaluate(average, validation)}"
+            print(text, flush=True)
+            recent = []
+            _save_state(out, step + 1, network, average, optimizer)
+    return average
+
+
+def evaluate(network: PosteriorNetwork, validation: Batches, limit: int = 20_000) -> dict[str, float]:
+    """Mean negative log density, and median and mean error in the plane, of real peaks."""
+    index = np.flatnonzero(~validation.examples["false_peak"])[:: max(1, len(validation) // limit)]
+    errors, losses = [], []
+    with torch.no_grad():
+        for part in np.array_split(index, math.ceil(len(index) / 2000)):
+            *inputs, place, amplitude, false_peak, outlier = validation.batch(part)
+            outputs = network(*inputs)
+            losses.append(float(posterior_loss(outputs, place, amplitude, false_peak, outlier)[1]) * len(part))
+            errors.append((outputs[:, :2] * 30.0 - place[:, :2]).norm(dim=1).numpy())
+    errors = np.concatenate(errors)
+    return {
+        "nll": round(sum(losses) / len(errors), 4),
+        "median": round(float(np.median(errors)), 3),
+        "mean": round(float(errors.mean()), 3),
+    }
+
+
+def _schedule(step, steps, warm_up=300):
+    return min(1.0, (step + 1) / warm_up) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _save_state(out, step, network, average, optimizer):
+    """As numpy arrays: no pickle, here either."""
+    if out is None:
+        return
+    arrays = {"step": np.array(step)}
+    for name, module in (("network", network), ("average", average)):
+        arrays |= {f"{name}/{key}": value.numpy() for key, value in module.state_dict().items()}
+    for index, parameter in enumerate(network.parameters()):
+        state = optimizer.state[parameter]
+        arrays[f"adam/{index}/exp_avg"], arrays[f"adam/{index}/exp_avg_sq"] = state["exp_avg"], state["exp_avg_sq"]
+    save_atomically(out / "state.npz", {name: np.asarray(value) for name, value in arrays.items()})
+
+
+def _resume(out, network, average, optimizer):
+    if out is None or not (out / "state.npz").exists():
+        return 0
+    with np.load(out / "state.npz") as file:
+        arrays = {name: torch.from_numpy(np.array(file[name])) for name in file.files}
+    for name, module in (("network", network), ("average", average)):
+        prefix = f"{name}/"
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
+    step = int(arrays["step"])
+    for index, parameter in enumerate(network.parameters()):
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(step)),
+            "exp_avg": arrays[f"adam/{index}/exp_avg"],
+            "exp_avg_sq": arrays[f"adam/{index}/exp_avg_sq"],
+        }
+    return step
+
+
+def main() -> None:
+    """Train from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=Path, default=Path("outputs/scenes"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
+    parser.add_argument("--shards", type=int, help="use only so many of each group (learning curve)")
+    parser.add_argument("--steps", type=int, default=64_000)
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--network", type=json.loads, default={}, help="JSON of keyword arguments")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    training = Batches(load_examples(arguments.scenes, arguments.groups, skip=1, limit=arguments.shards))
+    validation = Batches(load_examples(arguments.scenes, ["all"], limit=1))
+    settings = {name: getattr(arguments, name) for name in ("steps", "batch_size", "learning_rate", "seed", "network")}
+    print(f"{len(training)} examples, {len(validation)} for validation", flush=True)
+    network = train(training, settings, arguments.out, validation)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    weights["basis"] = np.load(arguments.scenes / "basis.npz")["basis"]
+    save_atomically(arguments.out / "weights.npz", weights)
+    result = evaluate(network, validation, 10**9)
+    card = {"settings": settings, "groups": arguments.groups, "examples": len(training), "validation": result}
+    (arguments.out / "training.json").write_text(json.dumps(card, indent=2))
+
+
+if __name__ == "__main__":
+    main()
