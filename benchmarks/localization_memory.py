@@ -3,7 +3,8 @@
 Every case runs in a process of its own. What counts is its peak above what it held just before localize_peaks():
 interpreter, libraries, model and traces (one piece of int16, repeated) are not the method's doing; the copy of one
 chunk of traces that the pipeline makes for every method is in it, and is listed. SpikeInterface's methods are fed dense
-waveforms: all channels of every spike in the chunk. 1,000 spikes per second except where it says otherwise.
+waveforms: all channels of every spike in the chunk. 1,000 spikes per second except where it says otherwise. Other
+methods than the three: --method.
 """
 
 import argparse
@@ -20,6 +21,8 @@ PIECE_S, SPIKES_PER_S = 1.0, 1000
 BYTES_PER_S_AND_CHANNEL = 32_000 * 2
 COLUMNS = {100: 10, 384: 16, 1536: 32}
 METHODS = {"vae": "VAE", "center_of_mass": "SI center_of_mass", "grid_convolution": "SI grid_convolution"}
+# of this package: numba compiles them
+COMPILED = ("vae", "neural_posterior", "center_of_mass_nearest")
 JOB = {"n_jobs": 1, "progress_bar": False}
 
 
@@ -31,15 +34,16 @@ def main():
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         model = str(Path(folder) / "model")
-        measure({"fit": True, "num_channels": 100, "seconds": 4, "model": model})
-        for case in wanted(arguments.quick):
+        if "vae" in arguments.method:
+            measure({"fit": True, "num_channels": 100, "seconds": 4, "model": model})
+        for case in wanted(arguments.quick, arguments.method):
             cases.append({**case, **measure({**case, "model": model})})
             print(f"{case}: {cases[-1]['peak_mb']:.0f} MB", flush=True)
-    report(cases)
+    report(cases, arguments.method)
     write_json(arguments.json, {"benchmark": "localization_memory", "arguments": vars(arguments), "cases": cases})
 
 
-def wanted(quick):
+def wanted(quick, methods):
     """Channels; then at one number of channels length, chunk and spikes."""
     channels = (100, 384) if quick else (100, 384, 1536)
     varied = [(number, 10, 1.0, SPIKES_PER_S) for number in channels]
@@ -47,7 +51,7 @@ def wanted(quick):
     if not quick:
         varied.append((384, 10, 1.0, 5 * SPIKES_PER_S))
     names = ("num_channels", "seconds", "chunk_s", "spikes_per_s")
-    return [{"method": method, **dict(zip(names, values, strict=True))} for values in varied for method in METHODS]
+    return [{"method": method, **dict(zip(names, values, strict=True))} for values in varied for method in methods]
 
 
 def measure(case):
@@ -79,8 +83,8 @@ def run_case(case):
     options = {"model": si_neuroml.load_model(case["model"])} if case["method"] == "vae" else {}
     job = {**JOB, "chunk_duration": f"{case['chunk_s']}s"}
     # numba compiles here, at a cost in memory that no longer run has
-    if case["method"] == "vae":
-        localize_peaks(recording, peaks[:10], method="vae", method_kwargs=options, job_kwargs=job)
+    if case["method"] in COMPILED:
+        localize_peaks(recording, peaks[:10], method=case["method"], method_kwargs=options, job_kwargs=job)
     held, start = forget_peak(), time.perf_counter()
     localize_peaks(recording, peaks, method=case["method"], method_kwargs=options, job_kwargs=job, seed=0)
     return {
@@ -107,7 +111,7 @@ def forget_peak():
     return peak_bytes()
 
 
-def report(cases):
+def report(cases, methods):
     names = ("num_channels", "seconds", "chunk_s", "spikes_per_s")
     rows = {}
     for case in cases:
@@ -116,16 +120,17 @@ def report(cases):
     table = []
     for (channels, seconds, chunk, rate), of in rows.items():
         traces = round(chunk * BYTES_PER_S_AND_CHANNEL * channels / 1e6)
-        peaks, times = ([of[method][k] for method in METHODS] for k in range(2))
+        peaks, times = ([of[method][k] for method in methods] for k in range(2))
         table.append([str(channels), seconds, f"{chunk:g}", rate, traces, *peaks, *times])
-    header = ["channels", "s", "chunk s", "spikes/s", "chunk MB", *METHODS.values()]
-    header += [f"{name}, s" for name in METHODS.values()]
+    labels = [METHODS.get(method, method) for method in methods]
+    header = ["channels", "s", "chunk s", "spikes/s", "chunk MB", *labels, *(f"{label}, s" for label in labels)]
     print_table("peak memory above the start in MB, and seconds", header, table)
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="100 and 384 channels only")
+    parser.add_argument("--method", nargs="+", default=list(METHODS), help="names of localize_peaks()")
     parser.add_argument("--json", default="outputs/benchmarks/localization_memory.json")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     return parser.parse_args()

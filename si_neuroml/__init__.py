@@ -9,9 +9,11 @@ __version__ = "0.1.0"
 
 # public names and where they live; looked up when first used, so that importing the package loads no torch
 _PUBLIC = {
+    "fine_tune_localizer": ".localization.fine_tune",
     "fit_localizer": ".localization.fit",
     "generate_mearec_recording": ".groundtruth",
     "load_model": ".modelfiles",
+    "plot_reliability": ".widgets",
     "plot_spike_locations_on_probe": ".widgets",
     "read_mearec_ground_truth": ".groundtruth",
     "save_model": ".modelfiles",

@@ -1,60 +1,115 @@
 """The only file that touches SpikeInterface's tables.
 
-SpikeInterface has no plugin hook for peak-localization methods: they live in a plain dict. What is added there is
-found by ``localize_peaks``, ``analyzer.compute("spike_locations")``, motion correction and the benchmark studies.
-Workers never look into the table (nodes travel by class), so registering in the parent process is enough.
+SpikeInterface has no plugin hook for localization methods: they live in plain dicts, one for peaks (found by
+``localize_peaks``, ``analyzer.compute("spike_locations")``, motion correction and the benchmark studies) and one for
+units (``analyzer.compute("unit_locations")``). Extensions of the analyzer have a list and a function to add to it, and
+no way back. Workers never look into the tables (nodes travel by class), so registering in the parent process is enough.
 """
+
+from typing import Any
 
 from .errors import RegistrationError
 
-__all__ = ["register", "registered_methods", "unregister"]
+__all__ = ["register", "registered_extensions", "registered_methods", "unregister"]
 
 
-def _localization_methods() -> tuple[dict, dict]:
-    """SpikeInterface's table of localizers, and what we add to it."""
+def _method_tables() -> list[tuple[str, dict, dict]]:
+    """SpikeInterface's tables of methods, each as (what it holds, the table, what we add to it)."""
+    from spikeinterface.postprocessing.localization_tools import _unit_location_methods
     from spikeinterface.sortingcomponents.peak_localization.method_list import peak_localization_methods
 
     from .localization.hmc_node import LocalizeHMC
     from .localization.neural_posterior_node import LocalizeNeuralPosterior
     from .localization.nodes import LocalizeNearestCenterOfMass, LocalizeVAE
+    from .localization.unit_templates import unit_locations
 
-    methods = (LocalizeNeuralPosterior, LocalizeVAE, LocalizeNearestCenterOfMass, LocalizeHMC)
-    return peak_localization_methods, {method.name: method for method in methods}
+    nodes = (LocalizeNeuralPosterior, LocalizeVAE, LocalizeNearestCenterOfMass, LocalizeHMC)
+    return [
+        ("peak-localization method", peak_localization_methods, {node.name: node for node in nodes}),
+        ("unit-location method", _unit_location_methods, {LocalizeNeuralPosterior.name: unit_locations}),
+    ]
+
+
+def _extensions() -> tuple[Any, list[type]]:
+    """The module that holds SpikeInterface's list of extensions, and ours, parents before their children."""
+    from spikeinterface.core import sortinganalyzer
+
+    from .localization.extension import ComputeSpikeLocationPosteriors, ComputeUnitLocationPosteriors
+
+    return sortinganalyzer, [ComputeSpikeLocationPosteriors, ComputeUnitLocationPosteriors]
 
 
 def register() -> None:
-    """Add si_neuroml's methods to SpikeInterface; ``import si_neuroml`` does it. Calling it again changes nothing.
+    """Add si_neuroml's methods and extensions to SpikeInterface; ``import si_neuroml`` does it.
+
+    Calling it again changes nothing.
 
     Raises
     ------
     RegistrationError
         When a name is taken by another package; then nothing is added.
     """
-    table, ours = _localization_methods()
-    for name, method in ours.items():
-        present = table.get(name)
-        if present is not None and not _same_class(present, method):
-            raise RegistrationError(
-                f"SpikeInterface already has a peak-localization method {name!r}, from {present.__module__}. Two "
-                "packages cannot share a name: import only one of them, or call unregister() of the other one first."
-            )
-    table.update(ours)
+    tables, (core, extensions) = _method_tables(), _extensions()
+    for what, table, ours in tables:
+        for name, method in ours.items():
+            _check_free(what, name, table.get(name), method)
+    present = {extension.extension_name: extension for extension in core._possible_extensions}
+    for extension in extensions:
+        _check_free("result extension", extension.extension_name, present.get(extension.extension_name), extension)
+    for _, table, ours in tables:
+        table.update(ours)
+    if any(present.get(extension.extension_name) is not extension for extension in extensions):
+        # all of them anew, so that after a reload no child hangs on a class that is gone
+        _remove_extensions(core, extensions)
+        for extension in extensions:
+            core.register_result_extension(extension)
 
 
 def unregister() -> None:
-    """Take si_neuroml's methods out of SpikeInterface's tables again."""
-    table, ours = _localization_methods()
-    for name, method in ours.items():
-        if name in table and _same_class(table[name], method):
-            del table[name]
+    """Take si_neuroml's methods and extensions out of SpikeInterface's tables again."""
+    for _, table, ours in _method_tables():
+        for name, method in ours.items():
+            if name in table and _same_thing(table[name], method):
+                del table[name]
+    _remove_extensions(*_extensions())
 
 
 def registered_methods() -> list[str]:
     """Names of our peak-localization methods that SpikeInterface knows now."""
-    table, ours = _localization_methods()
-    return sorted(name for name, method in ours.items() if name in table and _same_class(table[name], method))
+    _, table, ours = _method_tables()[0]
+    return sorted(name for name, method in ours.items() if name in table and _same_thing(table[name], method))
 
 
-def _same_class(one, other):
+def registered_extensions() -> list[str]:
+    """Names of our analyzer extensions that SpikeInterface knows now."""
+    core, extensions = _extensions()
+    return sorted(
+        extension.extension_name
+        for extension in extensions
+        if any(_same_thing(extension, other) for other in core._possible_extensions)
+    )
+
+
+def _remove_extensions(core, extensions):
+    """Undo register_result_extension(), which has no inverse: the list, and the children that parents delete."""
+    ours = [other for other in core._possible_extensions if any(_same_thing(other, own) for own in extensions)]
+    names = {extension.extension_name for extension in ours}
+    # in place: other modules may hold the list and the dict
+    core._possible_extensions[:] = [other for other in core._possible_extensions if other not in ours]
+    for name in names:
+        core._extension_children.pop(name, None)
+    for children in core._extension_children.values():
+        children[:] = [child for child in children if child not in names]
+
+
+def _check_free(what, name, present, ours):
+    if present is not None and not _same_thing(present, ours):
+        raise RegistrationError(
+            f"SpikeInterface already has a {what} {name!r}, from {present.__module__}. Two packages cannot "
+            "share a name: import only one of them, or call unregister() of the other one first."
+        )
+
+
+def _same_thing(one, other):
     # by name: a reloaded module (notebook autoreload) makes new class objects of the same thing
     return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)

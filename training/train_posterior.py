@@ -102,16 +102,17 @@ class Batches:
 def train(
     batches: Batches, settings: dict, out: Path | None = None, validation: Batches | None = None
 ) -> PosteriorNetwork:
-    """The trained network; resumes from `out`/state.pt... where there is one.
+    """The trained network; goes on from `out`/state.npz where there is one.
 
     Parameters
     ----------
     batches : Batches
         Training examples.
     settings : dict
-        ``steps``, ``batch_size``, ``learning_rate``, ``seed`` and ``network`` (keyword arguments).
+        ``steps``, ``batch_size``, ``learning_rate``, ``seed`` and ``network`` (keyword arguments); ``save_every``
+        steps the state is saved and the loss reported (default 500).
     out : Path, optional
-        Where the state is saved every 500 steps.
+        Where the state is saved.
     validation : Batches, optional
         Reported on, nothing else.
 
@@ -126,7 +127,7 @@ def train(
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings["learning_rate"], weight_decay=1e-4)
     first = _resume(out, network, average, optimizer)
-    steps, size = settings["steps"], settings["batch_size"]
+    steps, size, save_every = settings["steps"], settings["batch_size"], settings.get("save_every", 500)
     started, recent = time.perf_counter(), []
     for step in range(first, steps):
         for group in optimizer.param_groups:
@@ -145,10 +146,10 @@ def train(
             for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
                 slow.lerp_(fast, 1 - decay)
         recent.append(float(nll.detach()))
-        if (step + 1) % 500 == 0 or step + 1 == steps:
+        if (step + 1) % save_every == 0 or step + 1 == steps:
             seconds = time.perf_counter() - started
             text = f"step {step + 1}/{steps}: nll {np.mean(recent):.4f}, {seconds:.0f} s"
-            if validation is not None and ((step + 1) % 2000 == 0 or step + 1 == steps):
+            if validation is not None and ((step + 1) % (4 * save_every) == 0 or step + 1 == steps):
                 text += f", validation {evaluate(average, validation)}"
             print(text, flush=True)
             recent = []

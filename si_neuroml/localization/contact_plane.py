@@ -1,4 +1,4 @@
-"""The channels around each channel as a model of planar probes sees them: nearest first, in the plane of their shank."""
+"""The channels around each channel as a model of planar probes sees them: nearest first, in their shank's plane."""
 
 from dataclasses import dataclass
 
@@ -11,6 +11,10 @@ __all__ = ["NearestGeometry", "nearest_geometry"]
 
 # contacts further than this out of a common plane are no planar probe
 FLATNESS_UM = 2.0
+# columns of contacts run within this angle of a shank's long axis
+MAX_TILT_DEG = 10.0
+# looked at beyond the slots, so that contacts at equal distances are chosen by their place
+EXTRA_CONTACTS = 16
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,11 @@ def nearest_geometry(
         own = np.flatnonzero(shanks == shank)
         frames[own] = _plane_of(locations[own], shank)
         count = min(num_slots, len(own))
-        # one more than is kept, so that ties at the border are broken by the channel and not by the tree
-        distance, nearest = cKDTree(locations[own]).query(locations[own], k=min(count + 8, len(own)))
+        distance, nearest = cKDTree(locations[own]).query(locations[own], k=min(count + EXTRA_CONTACTS, len(own)))
         distance, nearest = (np.reshape(a, (len(own), -1)) for a in (distance, nearest))
-        order = np.lexsort((own[nearest], np.round(distance, 3)), axis=1)[:, :count]
+        # ties at the border are broken by the place, whatever the order of the channels
+        offsets = np.round((locations[own][nearest] - locations[own][:, None]) @ frames[own[0]].T, 3)
+        order = np.lexsort((*np.moveaxis(offsets, 2, 0), np.round(distance, 3)), axis=1)[:, :count]
         distance, nearest = np.take_along_axis(distance, order, 1), np.take_along_axis(nearest, order, 1)
         neighbours[own, :count] = np.where(distance <= radius_um, own[nearest], -1)
     relative = np.where((neighbours >= 0)[:, :, None], locations[neighbours] - locations[:, None], 0.0)
@@ -86,15 +91,57 @@ def _plane_of(locations, shank):
     if np.ptp(locations[:, 2]) < FLATNESS_UM:
         return np.eye(3)
     centered = locations - locations.mean(axis=0)
-    axes = np.linalg.svd(centered, full_matrices=True)[2]
-    out_of_plane = np.abs(centered @ axes[2]).max()
-    if out_of_plane > FLATNESS_UM:
+    _, spread, axes = np.linalg.svd(centered, full_matrices=True)
+    reach = np.abs(centered @ axes.T).max(axis=0)
+    if reach[2] > FLATNESS_UM:
         raise InputError(
-            f"The contacts of shank {shank} do not lie in one plane: they are up to {out_of_plane:.1f} um off. This "
+            f"The contacts of shank {shank} do not lie in one plane: they are up to {reach[2]:.1f} um off. This "
             'method knows flat shanks only; use method="vae", which is fitted to the probe.'
         )
-    # y runs along the shank's long axis, upwards
-    up = axes[0] * (np.sign(axes[0][np.abs(axes[0]).argmax()]) or 1.0)
-    normal = np.cross(np.cross(up, axes[2]), up)
-    normal /= np.linalg.norm(normal)
-    return np.stack([np.cross(up, normal), up, normal])
+    if reach[1] < FLATNESS_UM:
+        # a line lies in many planes: take the one that holds the probe's x axis, or the next
+        up = _pointing_forward(axes[0])
+        across = np.eye(3)[np.round(np.abs(up), 6).argmin()]
+        across = across - (across @ up) * up
+        across /= np.linalg.norm(across)
+    else:
+        up = _pointing_forward(_column_direction(centered @ axes[:2].T, axes[:2], square=spread[0] < 1.2 * spread[1]))
+        across = _pointing_forward(np.cross(up, axes[2]))
+    # x to the right, y upwards: the side that z points to follows
+    return np.stack([across, up, np.cross(across, up)])
+
+
+def _column_direction(flat, axes, *, square):
+    """Unit vector along the columns of a flat shank whose longest extent is the first of `axes`.
+
+    The direction that most neighbouring contacts share: near the long axis, which staggered columns tilt a little, or,
+    on an array that has none, any. Irregular shanks keep their long axis.
+    """
+    from scipy.spatial import cKDTree
+
+    nearest = cKDTree(flat).query(flat, k=min(9, len(flat)))[1][:, 1:]
+    steps = (flat[nearest] - flat[:, None]).reshape(-1, 2)
+    steps *= np.where(steps[:, :1] < 0, -1.0, 1.0)
+    degrees = np.degrees(np.arctan2(steps[:, 1], steps[:, 0]))
+    bins = np.round(2.0 * degrees).astype(int) % 360
+    close = np.full(len(steps), True) if square else np.abs(degrees) < MAX_TILT_DEG
+    votes = np.bincount(bins[close], 1.0 / np.linalg.norm(steps[close], axis=1), minlength=360)
+    if np.bincount(bins[close], minlength=360).max() < len(flat) / 4:
+        return axes[0]
+    # rows and columns of a square array have as many votes: the one that runs along the probe's y or else z
+    candidates = []
+    for chosen in np.flatnonzero(votes > 0.9 * votes.max()):
+        own = steps[close & (bins == chosen)]
+        own = (own * np.where(own @ own[0] < 0, -1.0, 1.0)[:, None]).sum(axis=0)
+        candidates.append(own / np.linalg.norm(own) @ axes)
+    return max(candidates, key=_steepness)
+
+
+def _steepness(direction):
+    y, z = np.round(np.abs(direction[1:]), 6)
+    return max(y, z), z
+
+
+def _pointing_forward(direction):
+    """The direction or its opposite: with its largest component positive."""
+    return direction * np.sign(direction[np.round(np.abs(direction), 6).argmax()])

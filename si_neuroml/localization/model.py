@@ -1,6 +1,7 @@
 """The fitted VAE localizer: places of spikes from a chunk of traces, in numpy; saved as a model folder."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,10 +15,16 @@ from .observation import ObservationModel
 from .rows import WindowSamples, spike_rows
 from .settings import LOCATION_DTYPE, LocalizerSettings
 
-__all__ = ["VAELocalizer", "irregular_offsets"]
+__all__ = ["VAELocalizer", "irregular_offsets", "soma_variance"]
 
 # sampling rates of one probe type differ by parts per thousand between headstages; more is another recording system
 SAMPLING_FREQUENCY_TOLERANCE = 2e-3
+# How far the soma lies from where the amplitudes point, as a standard deviation in um along x, y and z at a largest
+# amplitude of 100 uV, and the power of the amplitude with which it falls. Found by training/fit_vae_calibration.py on
+# simulated recordings; outside the range of amplitudes that they had, the spread stays what it is at its ends
+SOMA_STD_UM = (6.07, 6.07, 15.9)
+SOMA_POWER = (0.90, 0.90, 0.40)
+SOMA_AMPLITUDES_UV = (20.0, 300.0)
 
 
 class VAELocalizer(NamedModel):
@@ -134,7 +141,7 @@ class VAELocalizer(NamedModel):
         extra = irregular_offsets(geometry, rows.centers)
         inputs = encoder_inputs(rows.patches, rows.amplitudes, settings.input_scaling, extra)
         mean, variance = self.encoder(inputs, device)
-        variance *= self._width_factor(rows.amplitudes)
+        variance = self._place_variance(variance, rows.amplitudes)
         blank = rows.amplitudes.max(axis=1, initial=0.0) <= 0
         mean[blank], variance[blank] = 0.0, self.observation.location_prior_std_um**2
         footprint = self.observation.footprint(mean, offsets)
@@ -144,15 +151,17 @@ class VAELocalizer(NamedModel):
             places[:, 2] = np.abs(mean[:, 2])
         return self._average(places, variance, source_amplitude, rows.counts)
 
-    def _width_factor(self, amplitudes):
-        """Ratio of the residual variance of the fit to the variance its objective assumed, shape (num_rows, 1)."""
+    def _place_variance(self, variance, amplitudes):
+        """The encoder's variance, rescaled and widened as the settings ask, shape (num_rows, 3)."""
         if self.settings.std_noise == "model":
-            return 1.0
-        largest = amplitudes.max(axis=1)[:, None]
+            return variance
+        largest = amplitudes.max(axis=1, initial=0.0)[:, None]
         left_over = (
             self.training["residual_noise_std_uv"] ** 2 + (self.training["residual_misfit_fraction"] * largest) ** 2
         )
-        return left_over / self.observation.noise_variance(amplitudes)
+        # ratio of the residual variance of the fit to the variance its objective assumed
+        variance = variance * (left_over / self.observation.noise_variance(amplitudes))
+        return variance if self.settings.std_noise == "residual" else variance + soma_variance(largest[:, 0])
 
     def _average(self, places, variance, source_amplitude, counts):
         """One place per spike: the mean of its rows; their variance is that of the mixture, disagreement included."""
@@ -180,6 +189,34 @@ class VAELocalizer(NamedModel):
         patches = np.zeros((1, num_slots, self.window.nbefore + self.window.nafter + 1), "float32")
         extra = np.zeros((1, num_slots, 3), "float32") if self.layout == "nearest" else None
         return patches, np.zeros((1, num_slots), "float32"), self.settings.input_scaling, extra
+
+    def with_std_noise(self, std_noise: str) -> "VAELocalizer":
+        """The same network with other standard deviations; places stay as they are, nothing is fitted.
+
+        Parameters
+        ----------
+        std_noise : "soma" | "residual" | "model"
+            See :class:`~si_neuroml.localization.settings.LocalizerSettings`.
+
+        Returns
+        -------
+        VAELocalizer
+
+        Raises
+        ------
+        InputError
+            On another word.
+        """
+        return VAELocalizer(
+            replace(self.settings, std_noise=std_noise),
+            self.observation,
+            self.sampling_frequency,
+            self.layout,
+            self.slot_offsets,
+            self.half_width_um,
+            self.encoder,
+            self.training,
+        )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Save as a model folder, see :func:`si_neuroml.save_model`."""
@@ -226,3 +263,23 @@ def irregular_offsets(geometry: LocalGeometry, centers: Sequence[int]) -> np.nda
     if geometry.layout == "lattice":
         return None
     return geometry.offsets[np.asarray(centers)] / np.float32(geometry.half_width_um)
+
+
+def soma_variance(largest_uv: np.ndarray) -> np.ndarray:
+    """Variance of the soma about the place that an exponential decay explains best.
+
+    No residual shows this part of the error: all spikes of a neuron share it, because its field is not that of a point
+    in its soma. It falls with the amplitude, since large spikes come from near by.
+
+    Parameters
+    ----------
+    largest_uv : array, shape (num_spikes,)
+        Largest amplitude of each spike in uV.
+
+    Returns
+    -------
+    float32 array, shape (num_spikes, 3)
+        Along x, y and z in um^2.
+    """
+    relative = np.clip(largest_uv, *SOMA_AMPLITUDES_UV)[:, None] / 100.0
+    return ((np.array(SOMA_STD_UM) * relative ** -np.array(SOMA_POWER)) ** 2).astype("float32")

@@ -11,14 +11,25 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..modelfiles import NamedModel, load_model, save_model
+from ..errors import InputError
+from ..modelfiles import NamedModel, load_model, resolve_model, save_model
 from .contact_plane import NearestGeometry, nearest_geometry
-from .patches import extract_patches
+from .patches import extract_patches, positive_peaks
 from .posterior import fill_posteriors
 from .resampling import ResampledWindow, resampled_window
-from .set_network import LENGTH_UM, SetNetwork
+from .set_network import BLOCK_SPIKES, LENGTH_UM, NUM_OUTPUTS, SetNetwork, blocked_product
 
-__all__ = ["NeuralPosterior", "PreparedPosterior", "shipped_posterior"]
+__all__ = [
+    "PEAK_SIGNS",
+    "NeuralPosterior",
+    "PreparedPosterior",
+    "blank_posteriors",
+    "check_peak_sign",
+    "posterior_model",
+    "shipped_posterior",
+]
+
+PEAK_SIGNS = ("neg", "pos", "both")
 
 # the training knew no place further away; a spike of which nothing is seen is anywhere within it
 BLANK_STD_UM = (60.0, 60.0, 60.0)
@@ -146,7 +157,9 @@ class PreparedPosterior:
 
     def __init__(self, model: NeuralPosterior, geometry: NearestGeometry, window: ResampledWindow):
         self.model, self.geometry, self.window = model, geometry, window
-        self.basis = window.matrix @ model.basis
+        self.basis = blocked_product(window.matrix, model.basis)
+        # the flag at the end of a patch meets a row of zeros: leaving the flag out would copy all waveforms
+        self._patch_basis = np.pad(self.basis, ((0, 1), (0, 0)))
         self.place_codes = model.network.place_codes(geometry.plane_offsets, geometry.slots.observed)
         self.scale = model.scale_for(geometry)
 
@@ -173,16 +186,56 @@ class PreparedPosterior:
         array of POSTERIOR_DTYPE, shape (num_spikes,)
             Always finite.
         """
-        patches = extract_patches(
-            traces,
-            sample_indices,
-            channel_indices,
-            self.geometry.slots,
-            nbefore=self.window.nbefore,
-            nafter=self.window.nafter,
-            **patch_kwargs,
-        )
-        return self.localize_waveforms(patches[:, :, :-1], channel_indices, patches[:, :, -1], peak_sign=peak_sign)
+        patches = self.patches(traces, sample_indices, channel_indices, **patch_kwargs)
+        return self.localize_patches(patches, channel_indices, peak_sign=peak_sign)
+
+    def patches(
+        self, traces: np.ndarray, sample_indices: np.ndarray, channel_indices: np.ndarray, **patch_kwargs
+    ) -> np.ndarray:
+        """The windows and channels that the model sees, see :func:`~si_neuroml.localization.patches.extract_patches`.
+
+        Returns
+        -------
+        float32 array, shape (num_spikes, num_slots, window.nbefore + window.nafter + 1)
+        """
+        window = {"nbefore": self.window.nbefore, "nafter": self.window.nafter}
+        return extract_patches(traces, sample_indices, channel_indices, self.geometry.slots, **window, **patch_kwargs)
+
+    def localize_patches(
+        self, patches: np.ndarray, channel_indices: np.ndarray, *, peak_sign: str = "neg"
+    ) -> np.ndarray:
+        """Posteriors of spikes whose waveforms were cut already.
+
+        Parameters
+        ----------
+        patches : float32 array, shape (num_spikes, num_slots, window.nbefore + window.nafter + 1)
+            As from :meth:`patches`: in uV, and last the flag of observed slots.
+        channel_indices : int array, shape (num_spikes,)
+            Centre channel of each.
+        peak_sign : "neg" | "pos" | "both", default: "neg"
+            See :meth:`localize`.
+
+        Returns
+        -------
+        array of POSTERIOR_DTYPE, shape (num_spikes,)
+            Equal to the last bit however the spikes are divided into calls.
+        """
+        channels = np.asarray(channel_indices, dtype="int64")
+        outputs, blank = np.zeros((len(channels), NUM_OUTPUTS), "float32"), np.zeros(len(channels), bool)
+        # in the blocks of the network: what lies between the waveforms and the result stays in the cache, and the
+        # product with the basis has one shape too, so that a spike never meets another order of summation
+        for start in range(0, len(channels), BLOCK_SPIKES):
+            part = slice(start, start + BLOCK_SPIKES)
+            own, near = patches[part], channels[part]
+            size = len(own)
+            if size < BLOCK_SPIKES:
+                own = np.pad(own, ((0, BLOCK_SPIKES - size), (0, 0), (0, 0)))
+                near = np.pad(near, (0, BLOCK_SPIKES - size))
+            observed = own[:, :, -1:]
+            coefficients = self._coefficients(own, peak_sign) * observed
+            blank[part] = ~(np.abs(coefficients).max(axis=(1, 2), initial=0.0) > BLANK_UV)[:size]
+            outputs[part] = self.model.network(coefficients, self.place_codes[near] * observed)[:size]
+        return self._posteriors(outputs, blank, channels)
 
     def localize_waveforms(
         self,
@@ -192,11 +245,11 @@ class PreparedPosterior:
         *,
         peak_sign: str = "neg",
     ) -> np.ndarray:
-        """Posteriors of local waveforms that were cut already.
+        """:meth:`localize_patches` for waveforms without the flag.
 
         Parameters
         ----------
-        waveforms : float32 array, shape (num_spikes, num_slots, window.nbefore + window.nafter)
+        waveforms : array, shape (num_spikes, num_slots, window.nbefore + window.nafter)
             In uV, in the slots of `geometry`.
         channel_indices : int array, shape (num_spikes,)
             Centre channel of each.
@@ -209,30 +262,19 @@ class PreparedPosterior:
         -------
         array of POSTERIOR_DTYPE, shape (num_spikes,)
         """
-        channels = np.asarray(channel_indices, dtype="int64")
         if observed is None:
-            observed = self.geometry.slots.observed[channels]
-        observed = np.asarray(observed, dtype="float32")
-        outputs, blank = np.zeros((len(channels), 13), "float32"), np.zeros(len(channels), bool)
-        # in parts, so that what lies between the waveforms and the result stays in the cache
-        for start in range(0, len(channels), 1024):
-            part = slice(start, start + 1024)
-            coefficients = self._coefficients(waveforms[part], peak_sign)
-            coefficients *= observed[part, :, None]
-            blank[part] = ~(np.abs(coefficients).max(axis=(1, 2), initial=0.0) > BLANK_UV)
-            codes = self.place_codes[channels[part]] * observed[part, :, None]
-            outputs[part] = self.model.network(coefficients, codes)
-        return self._posteriors(outputs, blank, channels)
+            observed = self.geometry.slots.observed[channel_indices]
+        patches = np.concatenate([waveforms, observed[:, :, None]], axis=2, dtype="float32")
+        return self.localize_patches(patches, channel_indices, peak_sign=peak_sign)
 
-    def _coefficients(self, waveforms, peak_sign):
-        rows = np.ascontiguousarray(waveforms, dtype="float32").reshape(-1, waveforms.shape[2])
-        coefficients = (rows @ self.basis).reshape(*waveforms.shape[:2], -1)
+    def _coefficients(self, patches, peak_sign):
+        rows = patches.reshape(-1, patches.shape[2])
+        coefficients = blocked_product(rows, self._patch_basis).reshape(*patches.shape[:2], -1)
         if peak_sign == "pos":
             coefficients *= -1.0
         elif peak_sign == "both":
             reach = max(1, self.window.nbefore // 4)
-            near = waveforms[:, 0, self.window.nbefore - reach : self.window.nbefore + reach + 1]
-            coefficients[near.max(axis=1) > -near.min(axis=1)] *= -1.0
+            coefficients[positive_peaks(patches, self.window.nbefore, center_slot=0, search=reach)] *= -1.0
         return coefficients
 
     def _posteriors(self, outputs, blank, channels):
@@ -250,13 +292,41 @@ class PreparedPosterior:
         covariance = factor @ factor.transpose(0, 2, 1) * spread[:, None, None]
         alpha = np.exp((5.0 + outputs[:, 10]).clip(max=20.0))
         outlier = 1.0 / (1.0 + np.exp(-outputs[:, 12].clip(-30.0, 30.0)))
-        mean[blank], alpha[blank], outlier[blank], dof[blank] = 0.0, 0.0, 1.0, np.inf
-        covariance[blank] = np.diag(np.square(BLANK_STD_UM))
         frames = self.geometry.frames[channels]
         center = self.geometry.slots.contact_locations[channels]
         places = center + np.einsum("nij,ni->nj", frames, mean)
         covariance = np.einsum("nki,nkl,nlj->nij", frames, covariance, frames, optimize=True)
-        return fill_posteriors(places, covariance, dof, alpha, outlier)
+        posteriors = fill_posteriors(places, covariance, dof, alpha, outlier)
+        posteriors[blank] = blank_posteriors(center[blank])
+        return posteriors
+
+
+def blank_posteriors(places: np.ndarray) -> np.ndarray:
+    """What is known of a spike or unit of which nothing is seen: no more than before.
+
+    Parameters
+    ----------
+    places : array, shape (num_spikes, 3)
+        Its centre contact, in um.
+
+    Returns
+    -------
+    array of POSTERIOR_DTYPE, shape (num_spikes,)
+        A Gaussian around the contact, as wide as the places that the model was trained on, outlier probability 1.
+    """
+    covariance = np.tile(np.diag(np.square(BLANK_STD_UM)), (len(places), 1, 1))
+    return fill_posteriors(places, covariance, np.inf, 0.0, 1.0)
+
+
+def check_peak_sign(peak_sign: str) -> None:
+    """Raise InputError when it is none of PEAK_SIGNS."""
+    if peak_sign not in PEAK_SIGNS:
+        raise InputError(f"peak_sign must be one of {PEAK_SIGNS}, got {peak_sign!r}.")
+
+
+def posterior_model(model: str | Path | dict[str, Any] | None) -> NeuralPosterior:
+    """The model that is named, see :func:`~si_neuroml.modelfiles.resolve_model`; None: the one of the package."""
+    return shipped_posterior() if model is None else resolve_model(model, NeuralPosterior.kind)
 
 
 def shipped_posterior() -> NeuralPosterior:

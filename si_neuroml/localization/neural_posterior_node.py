@@ -4,15 +4,12 @@ from pathlib import Path
 
 from spikeinterface.core import BaseRecording
 
-from ..errors import InputError
-from ..modelfiles import NamedModel, resolve_model
-from .neural_posterior import NeuralPosterior, shipped_posterior
+from ..modelfiles import NamedModel
+from .neural_posterior import NeuralPosterior, check_peak_sign, posterior_model
 from .nodes import _PatchLocalizer
 from .posterior import POSTERIOR_DTYPE
 
-__all__ = ["PEAK_SIGNS", "LocalizeNeuralPosterior"]
-
-PEAK_SIGNS = ("neg", "pos", "both")
+__all__ = ["LocalizeNeuralPosterior"]
 
 
 class LocalizeNeuralPosterior(_PatchLocalizer):
@@ -38,9 +35,8 @@ class LocalizeNeuralPosterior(_PatchLocalizer):
         **foreign_parameters,
     ):
         super().__init__(recording, parents, return_output, foreign_parameters)
-        if peak_sign not in PEAK_SIGNS:
-            raise InputError(f"peak_sign must be one of {PEAK_SIGNS}, got {peak_sign!r}.")
-        self.model: NeuralPosterior = shipped_posterior() if model is None else resolve_model(model, "neural_posterior")
+        check_peak_sign(peak_sign)
+        self.model: NeuralPosterior = posterior_model(model)
         self.peak_sign = peak_sign
         self.prepared = self.model.prepare(
             self.info.contact_locations, self.info.sampling_frequency, shank_indices=self.info.shank_indices

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LENGTH_UM", "NUM_OUTPUTS", "POOL_SCALE", "RADIAL_SCALES_UM", "SetNetwork", "position_features"]
+__all__ = [
+    "LENGTH_UM",
+    "NUM_OUTPUTS",
+    "POOL_SCALE",
+    "RADIAL_SCALES_UM",
+    "SetNetwork",
+    "blocked_product",
+    "position_features",
+]
 
 # mean (3), Cholesky factor of the scale matrix (6), degrees of freedom, log amplitude and its sd, outlier logit
 NUM_OUTPUTS = 13
@@ -24,6 +32,8 @@ POOL_SCALE = 8.0
 # spikes per matrix product. Always this many, padded with zeros, so that a spike meets the same arithmetic whatever
 # chunk it falls into
 BLOCK_SPIKES = 64
+# a matrix product sums over at most so many terms at once: what BLAS does with more depends on its number of threads
+BLOCK_TERMS = 256
 
 
 def position_features(offsets: np.ndarray) -> np.ndarray:
@@ -31,6 +41,14 @@ def position_features(offsets: np.ndarray) -> np.ndarray:
     squared = (offsets**2).sum(axis=-1, keepdims=True)
     bumps = [np.exp(-0.5 * squared / scale**2) for scale in RADIAL_SCALES_UM]
     return np.concatenate([offsets / LENGTH_UM, *bumps], axis=-1).astype("float32")
+
+
+def blocked_product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """``rows @ matrix``, the same to the last bit with any number of BLAS threads."""
+    product = rows[:, :BLOCK_TERMS] @ matrix[:BLOCK_TERMS]
+    for start in range(BLOCK_TERMS, len(matrix), BLOCK_TERMS):
+        product += rows[:, start : start + BLOCK_TERMS] @ matrix[start : start + BLOCK_TERMS]
+    return product
 
 
 def _relu(values):
@@ -123,7 +141,7 @@ class SetNetwork:
 
     def _dense(self, values, layer):
         matrix = self._matrix[layer]
-        rows = values.reshape(-1, values.shape[-1]) @ matrix
+        rows = blocked_product(values.reshape(-1, values.shape[-1]), matrix)
         if (bias := self.weights.get(f"{layer}.bias")) is not None:
             rows += bias
         return rows.reshape(*values.shape[:-1], matrix.shape[1])

@@ -18,7 +18,7 @@ _CHOICES = {
     "amplitude": ("profiled", "table"),
     "peak_sign": ("neg", "pos", "both"),
     "learning_rate_schedule": ("cosine", "constant"),
-    "std_noise": ("residual", "model"),
+    "std_noise": ("soma", "residual", "model"),
 }
 
 
@@ -80,10 +80,12 @@ class LocalizerSettings:
     noise : "unit" | "measured" | float, default: "unit"
         Standard deviation of the amplitudes in the objective: 1 uV as in the paper, the recording's noise level, or a
         number of uV.
-    std_noise : "residual" | "model", default: "residual"
-        The noise behind the reported standard deviations. The objective with unit noise is least squares: its places
-        are good, its posterior is far too narrow. "residual" rescales the width by the residuals of the fit on spikes
-        that were not trained on, as in ordinary least squares; "model" reports the encoder's width as it is.
+    std_noise : "soma" | "residual" | "model", default: "soma"
+        What the reported standard deviations stand for. The objective with unit noise is least squares: its places are
+        good, its posterior is far too narrow. "residual" rescales the width by the residuals of the fit on spikes that
+        were not trained on, as in ordinary least squares. "soma" adds, in squares, how far the soma lies from where
+        such a fit points, which no residual shows: constants of the largest amplitude in uV, found on simulated
+        recordings. "model" reports the encoder's width as it is.
     amplitude_jitter_uv : float, default: 0.0
         J: the estimates centred on each channel whose amplitude lies within J of the largest are averaged.
     max_centers : int, default: 9
@@ -119,7 +121,7 @@ class LocalizerSettings:
     decay_per_um: float = 0.035
     fit_decay: bool = False
     noise: str | float = "unit"
-    std_noise: str = "residual"
+    std_noise: str = "soma"
     amplitude_jitter_uv: float = 0.0
     max_centers: int = 9
     epochs: int = 60
