@@ -12,7 +12,6 @@ with d the difference of the means and P and Q the scale matrices; plus the squa
 degrees of freedom.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from ..training import EarlyStopping, cosine_factor, one_thread, progress, seede
 from .fine_tune_copies import CopyBatch
 from .neural_posterior import PreparedPosterior
 from .set_network import SetNetwork
-from .torch_network import PosteriorNetwork, split_outputs
+from .torch_network import PosteriorNetwork, split_outputs, student_log_density
 
 __all__ = ["CopyScores", "Posteriors", "Targets", "network_posteriors", "score_copies", "tune_network"]
 
@@ -91,15 +90,6 @@ def _sample_places(posteriors: Posteriors, count: int, rng: np.random.Generator)
     return posteriors.mean[:, None] + stretch[..., None] * steps
 
 
-def _log_density(posteriors: Posteriors, places: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the density, per um^3, at places (n, count, 3): (n, count)."""
-    mean, factor, dof = posteriors
-    white = torch.linalg.solve_triangular(factor, (places - mean[:, None]).transpose(1, 2), upper=False)
-    constant = torch.lgamma((dof + 3) / 2) - torch.lgamma(dof / 2) - 1.5 * torch.log(dof * math.pi)
-    constant = constant - factor.diagonal(dim1=1, dim2=2).log().sum(1)
-    return constant[:, None] - 0.5 * (dof[:, None] + 3) * torch.log1p((white**2).sum(1) / dof[:, None])
-
-
 def network_posteriors(prepared: PreparedPosterior, batch: CopyBatch, network: SetNetwork | None = None) -> Posteriors:
     """Posteriors of a batch by the prepared model, or by another network in its place (float32, on the CPU)."""
     network = prepared.model.network if network is None else network
@@ -141,7 +131,7 @@ def score_copies(
     from scipy.stats import f
 
     found = network_posteriors(prepared, batch, network)
-    nll = -_log_density(found, targets.places).double().mean(1).numpy()
+    nll = -student_log_density(*found, targets.places).double().mean(1).numpy()
     distance = (found.mean - targets.mean)[:, :2].norm(dim=1).double().numpy()
     matrix = (found.factor @ found.factor.transpose(1, 2))[:, :2, :2].double()
     delta = (targets.places - found.mean[:, None])[:, :, :2].double()
@@ -207,7 +197,7 @@ def tune_network(
             with torch.no_grad():
                 outputs = average(*_inputs(prepared, validation, device))
                 found = _from_outputs(outputs, _scale(prepared, validation).to(device))
-                history.append(-float(_log_density(found, targets).mean()))
+                history.append(-float(student_log_density(*found, targets).mean()))
             stopping.update(-history[-1], average)
 
         validate()
@@ -249,7 +239,7 @@ def _loss(prepared, student, original, copies, target, device):
     inputs = _inputs(prepared, copies, device)
     outputs = student(*inputs)
     found = _from_outputs(outputs, _scale(prepared, copies).to(device))
-    return -_log_density(found, target).mean() + _other_outputs(outputs, original, inputs)
+    return -student_log_density(*found, target).mean() + _other_outputs(outputs, original, inputs)
 
 
 def _divergence(prepared, student, original, plain, device):

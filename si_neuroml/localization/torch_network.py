@@ -7,7 +7,7 @@ from torch import nn
 
 from .set_network import LENGTH_UM, NUM_OUTPUTS, POOL_SCALE, RADIAL_SCALES_UM
 
-__all__ = ["PosteriorNetwork", "posterior_loss", "split_outputs"]
+__all__ = ["PosteriorNetwork", "posterior_loss", "split_outputs", "student_log_density"]
 
 
 def _position_features(offsets):
@@ -74,19 +74,19 @@ def split_outputs(outputs):
     return mean, factor, dof, 5.0 + outputs[:, 10], outputs[:, 11].clamp(-5, 3), outputs[:, 12]
 
 
+def student_log_density(mean, factor, dof, places):
+    """Log density per um^3 of Student t distributions, parameters (n, ...), at places (n, count, 3): (n, count)."""
+    dims = 3
+    white = torch.linalg.solve_triangular(factor, (places - mean[:, None]).transpose(1, 2), upper=False)
+    constant = torch.lgamma((dof + dims) / 2) - torch.lgamma(dof / 2) - 0.5 * dims * torch.log(dof * math.pi)
+    constant = constant - factor.diagonal(dim1=1, dim2=2).log().sum(1)
+    return constant[:, None] - 0.5 * (dof[:, None] + dims) * torch.log1p((white**2).sum(1) / dof[:, None])
+
+
 def posterior_loss(outputs, place, log_amplitude, is_false, is_outlier):
     """(loss, negative log density of the place) of a batch; false peaks teach the outlier probability only."""
     mean, factor, dof, amplitude, amplitude_log_sd, logit = split_outputs(outputs)
-    white = torch.linalg.solve_triangular(factor, (place - mean)[..., None], upper=False)[..., 0]
-    log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
-    dims = 3
-    log_density = (
-        torch.lgamma((dof + dims) / 2)
-        - torch.lgamma(dof / 2)
-        - 0.5 * dims * torch.log(dof * math.pi)
-        - log_det
-        - 0.5 * (dof + dims) * torch.log1p((white**2).sum(1) / dof)
-    )
+    log_density = student_log_density(mean, factor, dof, place[:, None])[:, 0]
     real = (~is_false).float()
     total = real.sum().clamp_min(1)
     place_nll = -(log_density * real).sum() / total
