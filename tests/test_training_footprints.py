@@ -48,7 +48,7 @@ def test_points_inside_a_segment_are_moved_to_its_surface():
 
 
 def test_footprints_agree_with_templates_of_mearec(currents):
-    """Same place, same rotation: those templates came from NEURON and LFPy. Spike and points in a contact may differ."""
+    """Same place, same rotation: those come from NEURON and LFPy. The spike and the points in a contact may differ."""
     templates = load_probe_templates("square_mea")
     contacts = mearec_to_si_axes(templates.channel_positions)
     near = np.flatnonzero(~templates.is_far)

@@ -8,7 +8,7 @@ from training.currents import load_currents
 from training.examples import MAX_CHANNELS, NUM_AFTER, NUM_BEFORE, examples_of, nearest_channels
 from training.probes import Probe
 from training.scenes import HELD_OUT_MODELS, cell_models, make_scene
-from training.train_posterior import Batches, load_examples, train
+from training.train_posterior import Batches, find_shards, train
 
 DURATION_S = 1.0
 
@@ -125,4 +125,4 @@ def test_batches_mirror_places_with_contacts():
 
 def test_missing_shards_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="make_scenes"):
-        load_examples(tmp_path, ["all"])
+        find_shards(tmp_path, ["all"])

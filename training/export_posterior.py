@@ -62,9 +62,16 @@ def export(trained: Path, scenes: Path, out: Path) -> NeuralPosterior:
     basis, network = weights.pop("basis"), SetNetwork(weights)
     slots = card["settings"]["network"].get("slots", 24)
     # of a model that must not know the held-out cell models, neither may its temperature
-    group = "all" if set(card["groups"]) == set(GROUPS) else "kept"
-    validation = Batches(load_examples(scenes, [group], limit=1), slots)
-    held_out = [] if group == "all" else list(HELD_OUT_MODELS)
+    knows_all = any(name.startswith("all") for name in card["groups"])
+    groups = card["groups"] if not knows_all else GROUPS
+    unseen = [
+        path
+        for group in groups
+        for path in sorted(scenes.glob(f"{group}_[0-9]*.npz"))
+        if path.stem not in card["shards"]
+    ]
+    held_out = [] if knows_all else list(HELD_OUT_MODELS)
+    temperature = fit_temperature(network, Batches(load_examples(unseen), slots), slots)
     model = NeuralPosterior(
         network,
         basis,
@@ -72,8 +79,8 @@ def export(trained: Path, scenes: Path, out: Path) -> NeuralPosterior:
         nbefore=NUM_BEFORE,
         num_slots=slots,
         radius_um=RADIUS_UM,
-        temperature=fit_temperature(network, validation, slots),
-        training={**card, "held_out_cell_models": held_out},
+        temperature=temperature,
+        training={**card, "held_out_cell_models": held_out, "temperature_shards": [path.stem for path in unseen]},
     )
     model.save(out, overwrite=True)
     return model

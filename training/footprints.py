@@ -27,6 +27,7 @@ __all__ = [
     "mix_footprints",
     "place_cell",
     "random_rotation",
+    "widen_cell",
 ]
 
 CONDUCTIVITY_S_PER_M = 0.3
@@ -124,6 +125,34 @@ def augment_cell(cell: Cell, rng: np.random.Generator) -> Cell:
     nearest = int(np.linalg.norm(middle, axis=1).argmin())
     currents[nearest] -= currents.sum(axis=0)
     return replace(cell, currents_na=_stretch(currents, rng.uniform(0.8, 1.25)))
+
+
+def widen_cell(cell: Cell, rng: np.random.Generator) -> Cell:
+    """A cell further from the 13 models than :func:`augment_cell` goes, for localizers that will meet other cells.
+
+    The morphology is bent by a smooth field (up to 20 um, wavelengths of 80 to 250 um, nothing at the soma), the spike
+    travels away from the soma faster or slower (up to 0.15 ms per 100 um more or less), and the parts with the largest
+    currents beside the soma (the axon's initial segment) weigh more or less (log-normal, sd 0.5). Then as there.
+    """
+    points = np.stack([cell.start, cell.end]) - cell.soma_um
+    bent = points.copy()
+    for _ in range(3):
+        wave = rng.normal(size=3)
+        wave *= 2 * math.pi / rng.uniform(80.0, 250.0) / np.linalg.norm(wave)
+        phase = rng.uniform(0, 2 * math.pi)
+        bent += rng.normal(0, 5.0, size=3) * (np.sin(points @ wave + phase) - math.sin(phase))[..., None]
+    middle = np.linalg.norm(points.mean(axis=0), axis=1)
+    soma = int(middle.argmin())
+    peak = np.abs(cell.currents_na).max(axis=1)
+    gain = np.ones(len(peak))
+    hot = peak > 0.25 * np.delete(peak, soma).max()
+    gain[hot] = math.exp(rng.normal(0, 0.5))
+    late = np.rint(rng.uniform(-0.15, 0.15) * 32.0 * middle / 100.0).astype(int).clip(-16, 16)
+    index = np.clip(np.arange(cell.currents_na.shape[1]) - late[:, None], 0, cell.currents_na.shape[1] - 1)
+    currents = np.take_along_axis(cell.currents_na, index, axis=1) * gain[:, None].astype("float32")
+    currents[soma] -= currents.sum(axis=0)
+    start, end = bent + cell.soma_um
+    return augment_cell(replace(cell, start=start, end=end, currents_na=currents), rng)
 
 
 def footprint(

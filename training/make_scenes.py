@@ -1,6 +1,7 @@
 """Simulate the training scenes and keep their examples: ``python -m training.make_scenes --out outputs/scenes``.
 
-Half of the scenes draw from all cell models ("all"), half leave the held-out ones out ("kept"). About 1 s per scene
+Half of the scenes draw from all cell models ("all"), half leave the held-out ones out ("kept"); in as many more of both
+the cells go further from the models ("all_wide", "kept_wide"). About 1 s per scene
 and core; finished shards are skipped, so that the command can be stopped and given again, and several can run at once
 with --worker 0/2 and --worker 1/2. Same seeds, same examples, whatever the workers.
 """
@@ -19,7 +20,7 @@ from .scenes import Scene, cell_models, make_scene
 
 __all__ = ["BASIS_SIZE", "GROUPS", "scene_examples", "waveform_basis"]
 
-GROUPS = ("all", "kept")
+GROUPS = ("all", "kept", "all_wide", "kept_wide")
 BASIS_SIZE, BASIS_SCENES = 32, 24
 SCENES_PER_SHARD = 20
 DURATION_S, PEAKS_PER_SCENE = 3.0, 800
@@ -30,9 +31,9 @@ def scene_examples(
 ) -> tuple[Scene, SceneExamples]:
     """(scene, examples) number `index` of a group; on a random probe, or on the given one."""
     seed = 2_000_000 * GROUPS.index(group) + index
-    models = cell_models(currents, held_out=group == "kept")
+    models = cell_models(currents, held_out=group.startswith("kept"))
     probe = random_probe(np.random.default_rng([seed, 0])) if probe is None else probe
-    scene = make_scene(currents, models, probe, seed, DURATION_S)
+    scene = make_scene(currents, models, probe, seed, DURATION_S, wide=group.endswith("wide"))
     return scene, examples_of(scene, seed, PEAKS_PER_SCENE)
 
 
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/scenes"))
     parser.add_argument("--shards", type=int, default=75, help=f"per group, {SCENES_PER_SHARD} scenes each")
     parser.add_argument("--worker", default="0/1", help="I/N: this command makes every N-th shard")
+    parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
     arguments = parser.parse_args()
     worker, workers = map(int, arguments.worker.split("/"))
     currents = load_currents()
@@ -106,7 +108,7 @@ def main() -> None:
     if not basis_path.exists():
         save_atomically(basis_path, {"basis": waveform_basis(currents)})
     basis = np.load(basis_path)["basis"]
-    todo = [(shard, group) for shard in range(arguments.shards) for group in GROUPS]
+    todo = [(shard, group) for shard in range(arguments.shards) for group in arguments.groups]
     for shard, group in todo[worker::workers]:
         path = arguments.out / f"{group}_{shard:04d}.npz"
         if path.exists():

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.signal import butter, sosfilt, sosfiltfilt
 
 from .currents import CellCurrents
-from .footprints import UPRIGHT_TYPES, augment_cell, footprint, mix_footprints, place_cell, random_rotation
+from .footprints import UPRIGHT_TYPES, augment_cell, footprint, mix_footprints, place_cell, random_rotation, widen_cell
 from .probes import Probe
 
 __all__ = ["HELD_OUT_MODELS", "Scene", "cell_models", "make_scene"]
@@ -75,7 +75,13 @@ def cell_models(currents: dict[str, CellCurrents], *, held_out: bool) -> list[st
 
 
 def make_scene(
-    currents: dict[str, CellCurrents], models: list[str], probe: Probe, seed: int, duration_s: float = DURATION_S
+    currents: dict[str, CellCurrents],
+    models: list[str],
+    probe: Probe,
+    seed: int,
+    duration_s: float = DURATION_S,
+    *,
+    wide: bool = False,
 ) -> Scene:
     """Simulate one scene; the same arguments give the same scene.
 
@@ -91,6 +97,8 @@ def make_scene(
         Of everything else.
     duration_s : float, default: 5
         Length in s.
+    wide : bool, default: False
+        Near cells that go further from the cell models: see :func:`~training.footprints.widen_cell`; more mixtures.
 
     Returns
     -------
@@ -99,7 +107,7 @@ def make_scene(
     rng = np.random.default_rng([seed, 1])
     upright = rng.random() < 0.65
     num_samples = round(duration_s * SAMPLING_FREQUENCY)
-    waveforms, somas, amplitudes, names = _near_cells(rng, currents, models, probe, upright)
+    waveforms, somas, amplitudes, names = _near_cells(rng, currents, models, probe, upright, wide)
     sos, causal, band = _random_filter(rng)
     spikes = _spike_trains(rng, names, num_samples)
     traces = np.zeros((len(probe.contacts), num_samples), dtype="float32")
@@ -117,7 +125,7 @@ def make_scene(
     return Scene(probe, traces, templates, SPIKE_SAMPLE + pad, somas, amplitudes, names, spikes, description)
 
 
-def _random_cell(rng, currents, models, soma, upright, augmented=0.7):
+def _random_cell(rng, currents, models, soma, upright, augmented=0.7, wide=False):
     """A cell of a random model, orientation and shape; three in four are pyramidal where the models hold some."""
     pyramidal = [m for m in models if "PC" in m.split("_")[1]]
     others = [m for m in models if m not in pyramidal]
@@ -125,10 +133,12 @@ def _random_cell(rng, currents, models, soma, upright, augmented=0.7):
     model = pool[rng.integers(len(pool))]
     stands = upright and any(kind in model.split("_")[1] for kind in UPRIGHT_TYPES)
     cell = currents[model]
-    scale = rng.uniform(0.85, 1.2) * np.exp(rng.normal(0, 0.06, size=3))
+    scale = rng.uniform(0.85, 1.2) * np.exp(rng.normal(0, 0.12 if wide else 0.06, size=3))
     placed = place_cell(
         cell, model, int(rng.integers(len(cell.currents_na))), soma, random_rotation(rng, stands), scale
     )
+    if wide:
+        return widen_cell(placed, rng)
     return augment_cell(placed, rng) if rng.random() < augmented else placed
 
 
@@ -137,7 +147,7 @@ def _soma(rng, contacts, overhang, depths):
     return np.append(rng.uniform(low, high), rng.uniform(*depths))
 
 
-def _near_cells(rng, currents, models, probe, upright):
+def _near_cells(rng, currents, models, probe, upright, wide):
     contacts = probe.contacts
     span = np.ptp(contacts[:, :2], axis=0) + 100.0
     # from sparse to as crowded as 100 cells in 250 x 250 um
@@ -149,11 +159,11 @@ def _near_cells(rng, currents, models, probe, upright):
         if somas and np.linalg.norm(np.array(somas) - soma, axis=1).min() < 12.0:
             count -= 0.1  # a crowded place takes fewer
             continue
-        cell = _random_cell(rng, currents, models, soma, upright)
+        cell = _random_cell(rng, currents, models, soma, upright, wide=wide)
         points = _sphere_points() * SOURCE_RADIUS_UM + soma
         wave, around = footprint(cell, contacts, probe.contact_size_um), footprint(cell, points)
-        if rng.random() < 0.25:
-            other = _random_cell(rng, currents, models, soma, upright)
+        if rng.random() < (0.4 if wide else 0.25):
+            other = _random_cell(rng, currents, models, soma, upright, wide=wide)
             weight = rng.uniform(0.5, 1.0)
             wave = mix_footprints(wave, footprint(other, contacts, probe.contact_size_um), weight)
             around = weight * around + (1 - weight) * footprint(other, points)

@@ -21,7 +21,7 @@ from si_neuroml.localization.torch_network import PosteriorNetwork, posterior_lo
 
 from .make_scenes import GROUPS, save_atomically
 
-__all__ = ["Batches", "load_examples", "train"]
+__all__ = ["Batches", "find_shards", "load_examples", "train"]
 
 FIELDS = (
     "coefficients",
@@ -38,20 +38,29 @@ NUM_SLOTS = 24
 MIRROR_PROBABILITY, DROPOUT_PROBABILITY, NOISE_PROBABILITY = 0.5, 0.3, 0.25
 
 
-def load_examples(
-    folder: Path, groups: Sequence[str], *, limit: int | None = None, skip: int = 0
-) -> dict[str, np.ndarray]:
-    """All examples of some groups; the first `skip` shards of each are left for validation."""
+def find_shards(folder: Path, groups: Sequence[str], limit: int | None = None) -> list[Path]:
+    """Shards to train on: all of some groups, or the first `limit` of each, but never number 0.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there are none.
+    """
+    found = [path for group in groups for path in sorted(folder.glob(f"{group}_[0-9]*.npz"))[1:][:limit]]
+    if not found:
+        raise FileNotFoundError(f"No shards of {list(groups)} in {folder}: run python -m training.make_scenes first.")
+    return found
+
+
+def load_examples(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """All examples of some shards."""
     parts, first_row = [], 0
-    for group in groups:
-        for path in sorted(folder.glob(f"{group}_*.npz"))[skip:][:limit]:
-            with np.load(path) as file:
-                part = {name: file[name] for name in (*FIELDS, "offsets")}
-            part["geometry_row"] = part["geometry_row"] + first_row
-            first_row += len(part["offsets"])
-            parts.append(part)
-    if not parts:
-        raise FileNotFoundError(f"No shards of {groups} in {folder}: run python -m training.make_scenes first.")
+    for path in paths:
+        with np.load(path) as file:
+            part = {name: file[name] for name in (*FIELDS, "offsets")}
+        part["geometry_row"] = part["geometry_row"] + first_row
+        first_row += len(part["offsets"])
+        parts.append(part)
     return {name: np.concatenate([part.pop(name) for part in parts]) for name in (*FIELDS, "offsets")}
 
 
@@ -224,8 +233,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    training = Batches(load_examples(arguments.scenes, arguments.groups, skip=1, limit=arguments.shards))
-    validation = Batches(load_examples(arguments.scenes, ["all"], limit=1))
+    shards = find_shards(arguments.scenes, arguments.groups, arguments.shards)
+    training = Batches(load_examples(shards))
+    validation = Batches(load_examples([arguments.scenes / "all_0000.npz"]))
     settings = {name: getattr(arguments, name) for name in ("steps", "batch_size", "learning_rate", "seed", "network")}
     print(f"{len(training)} examples, {len(validation)} for validation", flush=True)
     network = train(training, settings, arguments.out, validation)
@@ -234,6 +244,7 @@ def main() -> None:
     save_atomically(arguments.out / "weights.npz", weights)
     result = evaluate(network, validation, 10**9)
     card = {"settings": settings, "groups": arguments.groups, "examples": len(training), "validation": result}
+    card["shards"] = [path.stem for path in shards]
     (arguments.out / "training.json").write_text(json.dumps(card, indent=2))
 
 

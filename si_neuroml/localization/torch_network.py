@@ -44,7 +44,7 @@ class PosteriorNetwork(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, coefficients, offsets, observed):
-        """Outputs for waveforms (batch, slots, basis) in uV, offsets (batch, slots, 3) in um, observed (batch, slots)."""
+        """Outputs for waveforms (n, slots, basis) in uV, offsets (n, slots, 3) in um and observed (n, slots)."""
         coefficients, offsets, observed = (x[:, : self.slots] for x in (coefficients, offsets, observed))
         scale = (coefficients**2).sum(-1).amax(1).clamp_min(1e-6).sqrt()
         inputs = coefficients / scale[:, None, None]
