@@ -62,8 +62,6 @@ QUANTILES = norm.ppf(np.arange(0.1, 1.0, 0.2))
 
 def main():
     arguments = parse_arguments()
-    # "decentralized" collects garbage hundreds of times per estimate: let it skip what was there before
-    gc.freeze()
     results = {"benchmark": "drift", "arguments": vars(arguments), "runs": []}
     for kind in arguments.motions:
         for seed in arguments.seeds:
@@ -146,11 +144,14 @@ def score(recording, peaks, places, estimator, drift):
     """Errors of the motion estimated from these places, in um."""
     start = time.perf_counter()
     finite = np.isfinite(places["y"])
+    # "decentralized" collects garbage hundreds of times per estimate: let it pass over what is there already
+    gc.freeze()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         motion = estimate_motion(
             recording, peaks[finite], places[finite], method=estimator, rigid=False, **ESTIMATORS[estimator]
         )
+    gc.unfreeze()
     times = motion.temporal_bins_s[0]
     y = recording.get_channel_locations()[:, 1]
     depths = np.arange(y.min(), y.max() + 1.0, 20.0)

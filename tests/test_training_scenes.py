@@ -82,6 +82,7 @@ def random_examples(count=600, rows=12, seed=0):
         "collision": rng.random(count) < 0.2,
         "sorted_spike": rng.random(count) < 0.2,
         "noise_uv": np.full(count, 5.0, "float32"),
+        "upright": rng.random(count) < 0.5,
         "offsets": offsets,
     }
 
@@ -111,16 +112,24 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
         torch.testing.assert_close(resumed[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_batches_mirror_places_with_contacts():
-    batches = Batches(random_examples())
-    plain = batches.batch(np.arange(200))
-    changed = batches.batch(np.arange(200), torch.Generator().manual_seed(0))
+def test_batches_turn_places_with_contacts():
+    examples = random_examples()
+    batches, index = Batches(examples), np.arange(400)
+    plain = batches.batch(index)
+    changed = batches.batch(index, torch.Generator().manual_seed(0))
+    upright = torch.from_numpy(examples["upright"][index])
     flipped = changed[3][:, 0] == -plain[3][:, 0]
-    assert 60 < int(flipped.sum()) < 140
-    torch.testing.assert_close(changed[1][flipped][..., 0], -plain[1][flipped][..., 0])
-    torch.testing.assert_close(changed[1][..., 1:], plain[1][..., 1:])
+    assert 0.4 < float(flipped[upright].float().mean()) < 0.6  # upright cells: mirrored at most
+    torch.testing.assert_close(changed[3][upright][:, 1:], plain[3][upright][:, 1:])
+    assert float((changed[3] - plain[3])[~upright].norm(dim=1).median()) > 5  # the others: turned
+    # the same turn for contacts and soma: distances in the plane stay
+    distance = [(x[1] - x[3][:, None]).norm(dim=2) for x in (plain, changed)]
+    torch.testing.assert_close(*distance, rtol=1e-4, atol=1e-3)
     assert torch.all(changed[2][:, 0] == 1)  # the centre channel is never left out
     assert torch.all(changed[0][changed[2] == 0].isfinite())
+    ratio = (changed[0][:, 0].norm(dim=1) / plain[0][:, 0].norm(dim=1)).log()
+    gain = changed[4] - plain[4]  # the amplitude grows with the waveform
+    assert float(np.corrcoef(ratio, gain)[0, 1]) > 0.8
 
 
 def test_missing_shards_are_named(tmp_path):

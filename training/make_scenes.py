@@ -18,19 +18,26 @@ from .examples import NUM_AFTER, NUM_BEFORE, SceneExamples, examples_of, nearest
 from .probes import Probe, random_probe
 from .scenes import Scene, cell_models, make_scene
 
-__all__ = ["BASIS_SIZE", "GROUPS", "scene_examples", "waveform_basis"]
+__all__ = ["BASIS_SIZE", "CELLS_PER_SCENE", "GROUPS", "scene_examples", "scene_seed", "waveform_basis"]
 
 GROUPS = ("all", "kept", "all_wide", "kept_wide")
 BASIS_SIZE, BASIS_SCENES = 32, 24
 SCENES_PER_SHARD = 20
+# cells are numbered from this multiple of the scene's number on
+CELLS_PER_SCENE = 128
 DURATION_S, PEAKS_PER_SCENE = 3.0, 800
+
+
+def scene_seed(group: str, index: int) -> int:
+    """The seed of scene number `index` of a group."""
+    return 2_000_000 * GROUPS.index(group) + index
 
 
 def scene_examples(
     currents: dict[str, CellCurrents], group: str, index: int, probe: Probe | None = None
 ) -> tuple[Scene, SceneExamples]:
     """(scene, examples) number `index` of a group; on a random probe, or on the given one."""
-    seed = 2_000_000 * GROUPS.index(group) + index
+    seed = scene_seed(group, index)
     models = cell_models(currents, held_out=group.startswith("kept"))
     probe = random_probe(np.random.default_rng([seed, 0])) if probe is None else probe
     scene = make_scene(currents, models, probe, seed, DURATION_S, wide=group.endswith("wide"))
@@ -70,7 +77,7 @@ def make_shard(currents, basis, group, shard):
                 "place": examples.place,
                 "log_source_amplitude": examples.log_source_amplitude,
                 "false_peak": examples.cell < 0,
-                "cell": (index * 128 + examples.cell.astype("int32")).astype("int32"),
+                "cell": (index * CELLS_PER_SCENE + examples.cell.astype("int32")).astype("int32"),
                 "collision": examples.collision,
                 "sorted_spike": examples.sorted_spike,
                 "noise_uv": np.full(count, scene.description["noise_uv"], "float32"),

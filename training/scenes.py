@@ -15,7 +15,7 @@ from .currents import CellCurrents
 from .footprints import UPRIGHT_TYPES, augment_cell, footprint, mix_footprints, place_cell, random_rotation, widen_cell
 from .probes import Probe
 
-__all__ = ["HELD_OUT_MODELS", "Scene", "cell_models", "make_scene"]
+__all__ = ["HELD_OUT_MODELS", "Scene", "cell_models", "cells_stand_upright", "make_scene"]
 
 SAMPLING_FREQUENCY = 32000.0
 SPIKE_SAMPLE = 64
@@ -104,8 +104,7 @@ def make_scene(
     -------
     Scene
     """
-    rng = np.random.default_rng([seed, 1])
-    upright = rng.random() < 0.65
+    rng, upright = _start(seed)
     num_samples = round(duration_s * SAMPLING_FREQUENCY)
     waveforms, somas, amplitudes, names = _near_cells(rng, currents, models, probe, upright, wide)
     sos, causal, band = _random_filter(rng)
@@ -123,6 +122,16 @@ def make_scene(
         templates = templates - np.median(templates, axis=1, keepdims=True)
     description = {"noise_uv": noise_uv, "band_hz": band, "causal": causal, "common_reference": bool(common)}
     return Scene(probe, traces, templates, SPIKE_SAMPLE + pad, somas, amplitudes, names, spikes, description)
+
+
+def cells_stand_upright(seed: int) -> bool:
+    """Whether pyramidal cells stand along y in the scene of a seed, or all its cells point anywhere."""
+    return _start(seed)[1]
+
+
+def _start(seed):
+    rng = np.random.default_rng([seed, 1])
+    return rng, bool(rng.random() < 0.65)
 
 
 def _random_cell(rng, currents, models, soma, upright, augmented=0.7, wide=False):

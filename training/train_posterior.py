@@ -19,7 +19,8 @@ import torch
 
 from si_neuroml.localization.torch_network import PosteriorNetwork, posterior_loss
 
-from .make_scenes import GROUPS, save_atomically
+from .make_scenes import CELLS_PER_SCENE, GROUPS, save_atomically, scene_seed
+from .scenes import cells_stand_upright
 
 __all__ = ["Batches", "find_shards", "load_examples", "train"]
 
@@ -35,7 +36,7 @@ FIELDS = (
 )
 # channels that the network sees; the examples hold a few more
 NUM_SLOTS = 24
-MIRROR_PROBABILITY, DROPOUT_PROBABILITY, NOISE_PROBABILITY = 0.5, 0.3, 0.25
+MIRROR_PROBABILITY, DROPOUT_PROBABILITY, NOISE_PROBABILITY, GAIN_LOG_SD = 0.5, 0.3, 0.25, 0.2
 
 
 def find_shards(folder: Path, groups: Sequence[str], limit: int | None = None) -> list[Path]:
@@ -57,15 +58,24 @@ def load_examples(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     parts, first_row = [], 0
     for path in paths:
         with np.load(path) as file:
-            part = {name: file[name] for name in (*FIELDS, "offsets")}
+            part = {name: file[name] for name in (*FIELDS, "cell", "offsets")}
         part["geometry_row"] = part["geometry_row"] + first_row
+        part["upright"] = _upright(path.stem.rpartition("_")[0], part.pop("cell"))
         first_row += len(part["offsets"])
         parts.append(part)
-    return {name: np.concatenate([part.pop(name) for part in parts]) for name in (*FIELDS, "offsets")}
+    return {name: np.concatenate([part.pop(name) for part in parts]) for name in (*FIELDS, "upright", "offsets")}
+
+
+def _upright(group, cells):
+    """Whether each example's scene has upright cells; false peaks are numbered one below their scene's first cell."""
+    scenes = (cells + 1) // CELLS_PER_SCENE
+    first = int(scenes.min())
+    upright = [cells_stand_upright(scene_seed(group, index)) for index in range(first, int(scenes.max()) + 1)]
+    return np.array(upright)[scenes - first]
 
 
 class Batches:
-    """Random batches as torch tensors, mirrored and with channels left out at random."""
+    """Random batches as torch tensors; turned, mirrored, scaled, noisier and with channels left out at random."""
 
     def __init__(self, examples: dict[str, np.ndarray], slots: int = NUM_SLOTS):
         self.examples, self.coefficients = examples, examples["coefficients"][:, :slots]
@@ -87,17 +97,12 @@ class Batches:
         outlier = false_peak | torch.from_numpy(examples["collision"][index])
         amplitude = torch.from_numpy(examples["log_source_amplitude"][index])
         if generator is not None:
-            count = len(index)
-            sign = 1.0 - 2.0 * (torch.rand(count, generator=generator) < MIRROR_PROBABILITY).float()
-            mirror = torch.stack([sign, torch.ones(count), torch.ones(count)], dim=1)
-            offsets, place = offsets * mirror[:, None], place * mirror
-            share = torch.rand(count, generator=generator) * (
-                torch.rand(count, generator=generator) < DROPOUT_PROBABILITY
-            )
-            keep = (torch.rand(observed.shape, generator=generator) >= 0.6 * share[:, None]).float()
-            keep[:, 0] = 1.0  # the centre channel saw the peak
-            observed = observed * keep
+            turn = _symmetries(torch.from_numpy(examples["upright"][index]), generator)
+            offsets, place = torch.einsum("nij,nsj->nsi", turn, offsets), torch.einsum("nij,nj->ni", turn, place)
+            observed = observed * _kept_channels(observed.shape, generator)
             self._add_noise(coefficients, examples["noise_uv"][index], generator)
+            log_gain = GAIN_LOG_SD * torch.randn(len(index), generator=generator)
+            coefficients, amplitude = coefficients * log_gain.exp()[:, None, None], amplitude + log_gain
         return coefficients * observed[..., None], offsets, observed, place, amplitude, false_peak, outlier
 
     def _add_noise(self, coefficients, noise_uv, generator):
@@ -106,6 +111,27 @@ class Batches:
         level = torch.from_numpy(noise_uv)[chosen] * torch.rand(len(chosen), generator=generator)
         noise = torch.randn((len(chosen), *coefficients.shape[1:]), generator=generator)
         coefficients[chosen] += level[:, None, None] * noise
+
+
+def _symmetries(upright, generator):
+    """Changes of the axes under which scenes stay as likely: mirrored x, and any turn where cells point anywhere."""
+    count = len(upright)
+    angle = torch.where(upright, 0.0, 2 * math.pi * torch.rand(count, generator=generator))
+    sign = 1.0 - 2.0 * (torch.rand(count, generator=generator) < MIRROR_PROBABILITY).float()
+    turn = torch.zeros(count, 3, 3)
+    turn[:, 0, 0], turn[:, 0, 1] = sign * angle.cos(), -angle.sin()
+    turn[:, 1, 0], turn[:, 1, 1] = sign * angle.sin(), angle.cos()
+    turn[:, 2, 2] = 1.0
+    return turn
+
+
+def _kept_channels(shape, generator):
+    """1 where a channel stays, 0 where it is left out; on some spikes up to 60 % are."""
+    share = torch.rand(shape[0], generator=generator)
+    share *= torch.rand(shape[0], generator=generator) < DROPOUT_PROBABILITY
+    keep = (torch.rand(shape, generator=generator) >= 0.6 * share[:, None]).float()
+    keep[:, 0] = 1.0  # the centre channel saw the peak
+    return keep
 
 
 def train(
