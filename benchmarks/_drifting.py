@@ -13,7 +13,8 @@ from scipy.signal import butter, freqz_sos, resample_poly, sosfiltfilt
 from spikeinterface.core import NumpyRecording
 
 from training.currents import load_currents
-from training.footprints import UPRIGHT_TYPES, augment_cell, footprint, place_cell, random_rotation
+from training.footprints import footprint
+from training.variation import Variation, random_cell
 
 SAMPLING_FREQUENCY = 30_000.0
 GAIN_UV = 0.2
@@ -24,6 +25,8 @@ REACH_UM, FAR_REACH_UM = 250.0, 400.0
 STEP_UM, FAR_STEP_UM = 1.0, 5.0
 BLOCK_S = 10.0
 BAND = butter(3, [300.0, 6000.0], "bandpass", fs=SAMPLING_FREQUENCY, output="sos")
+# upright cells close to the 13 models
+NEAR_MODELS = Variation(upright=True, wide=False, duration=1.0, size=1.0)
 
 
 class Drift:
@@ -97,7 +100,7 @@ def _cells(rng, currents, models, contacts, drift, count):
     cells = {"templates": [], "first": [], "y": []}
     while len(cells["y"]) < count:
         soma = _soma(rng, contacts, (35.0, 90.0), (8.0, 70.0))
-        cell = augment_cell(random_cell(rng, currents, models, soma), rng)
+        cell = random_cell(rng, currents, models, soma, NEAR_MODELS)
         templates, first = _templates(cell, contacts, drift.steps(STEP_UM), CONTACT_UM, REACH_UM)
         if templates.min() < -30.0:
             _append(cells, templates, first, soma)
@@ -109,7 +112,7 @@ def _distant_cells(rng, currents, models, contacts, drift, count):
     cells = {"templates": [], "first": [], "y": []}
     for _ in range(count):
         soma = _soma(rng, contacts, (150.0, 150.0), (70.0, 200.0))
-        cell = random_cell(rng, currents, models, soma)
+        cell = random_cell(rng, currents, models, soma, NEAR_MODELS, distant=True)
         templates, first = _templates(cell, contacts, drift.steps(FAR_STEP_UM), 0.0, FAR_REACH_UM)
         if templates.min() > -15.0:
             _append(cells, templates, first, soma)
@@ -119,17 +122,6 @@ def _distant_cells(rng, currents, models, contacts, drift, count):
 def _soma(rng, contacts, overhang, depths):
     low, high = contacts[:, :2].min(axis=0) - overhang, contacts[:, :2].max(axis=0) + overhang
     return np.append(rng.uniform(low, high), rng.uniform(*depths))
-
-
-def random_cell(rng, currents, models, soma):
-    """A cell of a random model and orientation at a place; three in four are pyramidal where the models hold some."""
-    pyramidal = [model for model in models if "PC" in model.split("_")[1]]
-    others = [model for model in models if model not in pyramidal]
-    pool = pyramidal if pyramidal and (not others or rng.random() < 0.75) else others
-    model = pool[rng.integers(len(pool))]
-    upright = any(kind in model.split("_")[1] for kind in UPRIGHT_TYPES)
-    number = int(rng.integers(len(currents[model].currents_na)))
-    return place_cell(currents[model], model, number, soma, random_rotation(rng, upright))
 
 
 def _templates(cell, contacts, steps, contact_size_um, reach_um):

@@ -1,13 +1,14 @@
 """How far simulated footprints are from those of real units, in numbers that need no soma's place."""
 
 import numpy as np
-from _drifting import BEFORE, CONTACT_UM, as_recorded, random_cell
+from _drifting import BEFORE, CONTACT_UM, NEAR_MODELS, as_recorded
 from _real_units import MIN_UV, NEAR_UM, SAMPLING_FREQUENCY, Units, aligned_windows, exponential_fit, site_distances
 from _real_units import neural_posteriors as localize
 from spikeinterface.postprocessing.localization_tools import solve_monopolar_triangulation
 
 from training.currents import load_currents
-from training.footprints import augment_cell, footprint
+from training.footprints import footprint
+from training.variation import random_cell
 
 # of the real waveforms
 SAMPLES_BEFORE, NUM_SAMPLES = 15, 61
@@ -37,7 +38,7 @@ def simulated_units(layouts, number, seed=0):
         margin = np.array([35.0, -20.0])
         low, high = layout.min(axis=0) - margin, layout.max(axis=0) + margin
         soma = np.append(rng.uniform(low, high), rng.uniform(8.0, 80.0))
-        cell = augment_cell(random_cell(rng, currents, models, soma), rng)
+        cell = random_cell(rng, currents, models, soma, NEAR_MODELS)
         waves = as_recorded(footprint(cell, contacts, CONTACT_UM))
         size = np.ptp(waves, axis=1)
         assigned = layout[len(layout) // 2 - 1 : len(layout) // 2 + 1]

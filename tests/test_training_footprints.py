@@ -7,7 +7,6 @@ from si_neuroml.groundtruth.templates import load_probe_templates, mearec_to_si_
 from training.currents import load_currents
 from training.footprints import (
     UPRIGHT_DEGREES,
-    augment_cell,
     footprint,
     line_source_potential,
     mix_footprints,
@@ -15,6 +14,7 @@ from training.footprints import (
     random_rotation,
 )
 from training.probes import random_probe, unseen_probe
+from training.variation import bend_cell, draw_variation, random_cell, reweigh_cell, stretch_waveforms
 
 MODEL = "L5_NBC_bAC217_1"
 GRID = np.array([[x, y, 0.0] for x in (-30.0, 0.0, 30.0) for y in (-30.0, 0.0, 30.0)])
@@ -116,13 +116,48 @@ def test_rotations_are_rotations(upright):
         assert abs(up.mean()) < 0.1  # all directions
 
 
-def test_changed_cells_still_sum_to_no_current(currents):
+def test_changed_currents_sum_to_what_they_did(currents):
     cell = a_cell(currents)
-    changed = augment_cell(cell, np.random.default_rng(5))
-    assert changed.currents_na.shape == cell.currents_na.shape
-    largest = np.abs(changed.currents_na).max()
-    assert np.abs(changed.currents_na.sum(axis=0)).max() < 1e-3 * largest
+    changed = reweigh_cell(cell, np.random.default_rng(5), tilt=0.6, hot_log_sd=0.5, delay_ms=0.15)
+    gain = changed.currents_na.sum(axis=0) / cell.currents_na.sum(axis=0)  # the stimulus, only scaled
+    np.testing.assert_allclose(gain, gain[0], rtol=0.01)
     assert not np.allclose(changed.currents_na, cell.currents_na, rtol=0.01)
+
+
+def test_bent_cells_keep_their_soma_and_hold_together(currents):
+    cell = a_cell(currents)
+    bent = bend_cell(cell, np.random.default_rng(2))
+    moved = np.linalg.norm(bent.start - cell.start, axis=1)
+    away = np.linalg.norm(cell.start - cell.soma_um, axis=1)
+    assert moved[away < 10].max() < 8 < moved.max() < 120
+    # what was joined stays joined
+    joined = np.all(cell.start[1:] == cell.end[:-1], axis=1)
+    assert joined.any()
+    np.testing.assert_allclose(bent.start[1:][joined], bent.end[:-1][joined], atol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.25])
+def test_stretched_spikes_are_as_large_and_last_longer(currents, factor):
+    waveforms = footprint(a_cell(currents), GRID)
+    stretched = stretch_waveforms(waveforms, factor)
+    channel = waveforms.min(axis=1).argmin()
+    assert stretched.shape == waveforms.shape
+    assert stretched.min() == pytest.approx(waveforms.min(), rel=0.05)
+    assert abs(stretched[channel].argmin() - 64 - factor * (waveforms[channel].argmin() - 64)) <= 1.5
+    below = [(w[channel] < 0.5 * w[channel].min()).sum() for w in (waveforms, stretched)]
+    assert below[1] == pytest.approx(factor * below[0], abs=2)
+
+
+def test_scenes_vary(currents):
+    drawn = [draw_variation(np.random.default_rng(seed)) for seed in range(200)]
+    assert 0.4 < np.mean([v.wide for v in drawn]) < 0.6
+    assert all(v.duration == v.size == 1.0 for v in drawn if not v.wide)
+    assert min(v.duration for v in drawn) < 0.6
+    pyramidal = [
+        "PC" in random_cell(np.random.default_rng(k), currents, sorted(currents), np.zeros(3), drawn[k]).model
+        for k in range(60)
+    ]
+    assert 0.6 < np.mean(pyramidal) < 0.9
 
 
 def test_mixtures_lie_in_between(currents):

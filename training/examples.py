@@ -11,7 +11,7 @@ __all__ = ["MAX_CHANNELS", "NUM_AFTER", "NUM_BEFORE", "SceneExamples", "examples
 
 # the window of the network, at 32 kHz, and how much of the probe it sees
 NUM_BEFORE, NUM_AFTER = 32, 56
-MAX_CHANNELS, RADIUS_UM = 32, 150.0
+MAX_CHANNELS, RADIUS_UM = 24, 150.0
 # a peak that is less than this share one cell's own is nobody's; a second spike of this share makes a collision
 OWN_SHARE, COLLISION_SHARE = 0.4, 0.5
 COLLISION_SAMPLES = 32

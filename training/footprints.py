@@ -11,30 +11,26 @@ z away from the plane. The soma's centre is the place of the cell.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numba
 import numpy as np
-from scipy.signal import resample_poly
 
 from .currents import CellCurrents
 
 __all__ = [
     "Cell",
-    "augment_cell",
     "footprint",
     "line_source_potential",
     "mix_footprints",
     "place_cell",
     "random_rotation",
-    "widen_cell",
 ]
 
 CONDUCTIVITY_S_PER_M = 0.3
 # contacts sit on an insulating plane: the image of every source doubles the potential there
 PLANE_FACTOR = 2.0
-# the cells that MEArec's "physrot" keeps upright within this angle; the others have no preferred direction
-UPRIGHT_TYPES = ("PC", "BP", "MC")
+# MEArec's "physrot" keeps cells upright within this angle
 UPRIGHT_DEGREES = 15.0
 TAPER_SAMPLES = 32
 
@@ -110,51 +106,6 @@ def place_cell(
     )
 
 
-def augment_cell(cell: Cell, rng: np.random.Generator) -> Cell:
-    """The same cell with spikes of another size and width, and with the weight of its parts shifted.
-
-    Amplitude log-normal (sd 0.25), duration stretched by 0.8 to 1.25, and the currents scaled by a smooth function of
-    the place along a random direction (up to +-30 % over 100 um); the soma takes what is missing, so that the currents
-    still sum to zero.
-    """
-    currents = cell.currents_na * np.float32(math.exp(rng.normal(0, 0.25)))
-    middle = 0.5 * (cell.start + cell.end) - cell.soma_um
-    direction = rng.normal(size=3)
-    tilt = np.tanh(middle @ (direction / np.linalg.norm(direction)) / 50.0)
-    currents = currents * (1.0 + rng.uniform(-0.3, 0.3) * tilt)[:, None].astype("float32")
-    nearest = int(np.linalg.norm(middle, axis=1).argmin())
-    currents[nearest] -= currents.sum(axis=0)
-    return replace(cell, currents_na=_stretch(currents, rng.uniform(0.8, 1.25)))
-
-
-def widen_cell(cell: Cell, rng: np.random.Generator) -> Cell:
-    """A cell further from the 13 models than :func:`augment_cell` goes, for localizers that will meet other cells.
-
-    The morphology is bent by a smooth field (up to 20 um, wavelengths of 80 to 250 um, nothing at the soma), the spike
-    travels away from the soma faster or slower (up to 0.15 ms per 100 um more or less), and the parts with the largest
-    currents beside the soma (the axon's initial segment) weigh more or less (log-normal, sd 0.5). Then as there.
-    """
-    points = np.stack([cell.start, cell.end]) - cell.soma_um
-    bent = points.copy()
-    for _ in range(3):
-        wave = rng.normal(size=3)
-        wave *= 2 * math.pi / rng.uniform(80.0, 250.0) / np.linalg.norm(wave)
-        phase = rng.uniform(0, 2 * math.pi)
-        bent += rng.normal(0, 5.0, size=3) * (np.sin(points @ wave + phase) - math.sin(phase))[..., None]
-    middle = np.linalg.norm(points.mean(axis=0), axis=1)
-    soma = int(middle.argmin())
-    peak = np.abs(cell.currents_na).max(axis=1)
-    gain = np.ones(len(peak))
-    hot = peak > 0.25 * np.delete(peak, soma).max()
-    gain[hot] = math.exp(rng.normal(0, 0.5))
-    late = np.rint(rng.uniform(-0.15, 0.15) * 32.0 * middle / 100.0).astype(int).clip(-16, 16)
-    index = np.clip(np.arange(cell.currents_na.shape[1]) - late[:, None], 0, cell.currents_na.shape[1] - 1)
-    currents = np.take_along_axis(cell.currents_na, index, axis=1) * gain[:, None].astype("float32")
-    currents[soma] -= currents.sum(axis=0)
-    start, end = bent + cell.soma_um
-    return augment_cell(replace(cell, start=start, end=end, currents_na=currents), rng)
-
-
 def footprint(
     cell: Cell, contacts_um: np.ndarray, contact_size_um: float = 0.0, conductivity: float = CONDUCTIVITY_S_PER_M
 ) -> np.ndarray:
@@ -224,20 +175,6 @@ def _line_sources(points, start, end, diameter, conductivity):
 def _about_y(angle):
     c, s = math.cos(angle), math.sin(angle)
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-
-
-def _stretch(currents, factor):
-    """Currents slowed down by a factor about the spike, same number of samples."""
-    up = round(20 * factor)
-    if up == 20:
-        return currents
-    edge = currents[:, :1]
-    slowed = resample_poly(currents - edge, up, 20, axis=1) + edge
-    num_samples = currents.shape[1]
-    spike = int(np.abs(currents).max(axis=0).argmax())
-    first = round(spike * up / 20) - spike
-    index = np.clip(np.arange(first, first + num_samples), 0, slowed.shape[1] - 1)
-    return np.ascontiguousarray(slowed[:, index], dtype="float32")
 
 
 def _close_ends(waveforms):

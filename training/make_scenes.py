@@ -1,7 +1,6 @@
 """Simulate the training scenes and keep their examples: ``python -m training.make_scenes --out outputs/scenes``.
 
-Half of the scenes draw from all cell models ("all"), half leave the held-out ones out ("kept"); in as many more of both
-the cells go further from the models ("all_wide", "kept_wide"). About 1 s per scene
+Half of the scenes draw from all cell models ("all"), half leave the held-out ones out ("kept"). About 1 s per scene
 and core; finished shards are skipped, so that the command can be stopped and given again, and several can run at once
 with --worker 0/2 and --worker 1/2. Same seeds, same examples, whatever the workers.
 """
@@ -20,8 +19,8 @@ from .scenes import Scene, cell_models, make_scene
 
 __all__ = ["BASIS_SIZE", "CELLS_PER_SCENE", "GROUPS", "scene_examples", "scene_seed", "waveform_basis"]
 
-GROUPS = ("all", "kept", "all_wide", "kept_wide")
-BASIS_SIZE, BASIS_SCENES = 32, 24
+GROUPS = ("all", "kept")
+BASIS_SIZE, BASIS_SCENES = 40, 60
 SCENES_PER_SHARD = 20
 # cells are numbered from this multiple of the scene's number on
 CELLS_PER_SCENE = 128
@@ -38,9 +37,9 @@ def scene_examples(
 ) -> tuple[Scene, SceneExamples]:
     """(scene, examples) number `index` of a group; on a random probe, or on the given one."""
     seed = scene_seed(group, index)
-    models = cell_models(currents, held_out=group.startswith("kept"))
+    models = cell_models(currents, held_out=group == "kept")
     probe = random_probe(np.random.default_rng([seed, 0])) if probe is None else probe
-    scene = make_scene(currents, models, probe, seed, DURATION_S, wide=group.endswith("wide"))
+    scene = make_scene(currents, models, probe, seed, DURATION_S)
     return scene, examples_of(scene, seed, PEAKS_PER_SCENE)
 
 
@@ -63,13 +62,14 @@ def waveform_basis(currents: dict[str, CellCurrents]) -> np.ndarray:
 
 def make_shard(currents, basis, group, shard):
     """Arrays of the examples of one shard; geometry rows are shared by the peaks of one channel."""
-    parts, offsets, first_row = [], [], 0
+    parts, offsets, first_row, names = [], [], 0, sorted(currents)
     for index in range(shard * SCENES_PER_SHARD, (shard + 1) * SCENES_PER_SHARD):
         scene, examples = scene_examples(currents, group, index)
         neighbours = nearest_channels(scene.probe.contacts)
         relative = scene.probe.contacts[np.maximum(neighbours, 0)] - scene.probe.contacts[:, None]
         offsets.append(np.where((neighbours >= 0)[:, :, None], relative, np.nan).astype("float32"))
         count = len(examples.cell)
+        model_of_cell = np.array([names.index(model) for model in scene.models])
         parts.append(
             {
                 "coefficients": (examples.waveforms @ basis).astype("float16"),
@@ -80,6 +80,8 @@ def make_shard(currents, basis, group, shard):
                 "cell": (index * CELLS_PER_SCENE + examples.cell.astype("int32")).astype("int32"),
                 "collision": examples.collision,
                 "sorted_spike": examples.sorted_spike,
+                "cell_model": np.where(examples.cell < 0, -1, model_of_cell[examples.cell]).astype("int8"),
+                "upright": np.full(count, scene.description["variation"].upright),
                 "noise_uv": np.full(count, scene.description["noise_uv"], "float32"),
             }
         )

@@ -12,13 +12,13 @@ import numpy as np
 from scipy.signal import butter, sosfilt, sosfiltfilt
 
 from .currents import CellCurrents
-from .footprints import UPRIGHT_TYPES, augment_cell, footprint, mix_footprints, place_cell, random_rotation, widen_cell
+from .footprints import footprint, mix_footprints
 from .probes import Probe
+from .variation import SPIKE_SAMPLE, draw_variation, random_cell, stretch_waveforms
 
-__all__ = ["HELD_OUT_MODELS", "Scene", "cell_models", "cells_stand_upright", "make_scene"]
+__all__ = ["HELD_OUT_MODELS", "Scene", "cell_models", "make_scene"]
 
 SAMPLING_FREQUENCY = 32000.0
-SPIKE_SAMPLE = 64
 NUM_PHASES = 4
 DURATION_S = 5.0
 # every third model in alphabetical order: two of four pyramidal cells, three of nine interneurons
@@ -80,8 +80,6 @@ def make_scene(
     probe: Probe,
     seed: int,
     duration_s: float = DURATION_S,
-    *,
-    wide: bool = False,
 ) -> Scene:
     """Simulate one scene; the same arguments give the same scene.
 
@@ -97,58 +95,36 @@ def make_scene(
         Of everything else.
     duration_s : float, default: 5
         Length in s.
-    wide : bool, default: False
-        Near cells that go further from the cell models: see :func:`~training.footprints.widen_cell`; more mixtures.
 
     Returns
     -------
     Scene
     """
-    rng, upright = _start(seed)
+    rng = np.random.default_rng([seed, 1])
+    variation = draw_variation(rng)
     num_samples = round(duration_s * SAMPLING_FREQUENCY)
-    waveforms, somas, amplitudes, names = _near_cells(rng, currents, models, probe, upright, wide)
+    waveforms, somas, amplitudes, names = _near_cells(rng, currents, models, probe, variation)
     sos, causal, band = _random_filter(rng)
     spikes = _spike_trains(rng, names, num_samples)
     traces = np.zeros((len(probe.contacts), num_samples), dtype="float32")
     jitter = rng.uniform(0.0, 0.08)
     _add_spikes(traces, _phases(waveforms), spikes, jitter, seed)
     noise_uv = float(np.exp(rng.uniform(np.log(3), np.log(32)) if rng.random() < 0.9 else rng.uniform(-1, np.log(3))))
-    traces += _background(rng, currents, models, probe, upright, num_samples, noise_uv)
+    traces += _background(rng, currents, models, probe, variation, num_samples, noise_uv)
     traces = _filtered(traces, sos, causal)
     pad = 160
     templates = _filtered(np.pad(waveforms, ((0, 0), (0, 0), (pad, pad))), sos, causal)
     if common := rng.random() < 0.15 and len(probe.contacts) >= 16:
         traces -= np.median(traces, axis=0)
         templates = templates - np.median(templates, axis=1, keepdims=True)
-    description = {"noise_uv": noise_uv, "band_hz": band, "causal": causal, "common_reference": bool(common)}
+    description = {
+        "variation": variation,
+        "noise_uv": noise_uv,
+        "band_hz": band,
+        "causal": causal,
+        "common_reference": bool(common),
+    }
     return Scene(probe, traces, templates, SPIKE_SAMPLE + pad, somas, amplitudes, names, spikes, description)
-
-
-def cells_stand_upright(seed: int) -> bool:
-    """Whether pyramidal cells stand along y in the scene of a seed, or all its cells point anywhere."""
-    return _start(seed)[1]
-
-
-def _start(seed):
-    rng = np.random.default_rng([seed, 1])
-    return rng, bool(rng.random() < 0.65)
-
-
-def _random_cell(rng, currents, models, soma, upright, augmented=0.7, wide=False):
-    """A cell of a random model, orientation and shape; three in four are pyramidal where the models hold some."""
-    pyramidal = [m for m in models if "PC" in m.split("_")[1]]
-    others = [m for m in models if m not in pyramidal]
-    pool = pyramidal if pyramidal and (not others or rng.random() < 0.75) else others
-    model = pool[rng.integers(len(pool))]
-    stands = upright and any(kind in model.split("_")[1] for kind in UPRIGHT_TYPES)
-    cell = currents[model]
-    scale = rng.uniform(0.85, 1.2) * np.exp(rng.normal(0, 0.12 if wide else 0.06, size=3))
-    placed = place_cell(
-        cell, model, int(rng.integers(len(cell.currents_na))), soma, random_rotation(rng, stands), scale
-    )
-    if wide:
-        return widen_cell(placed, rng)
-    return augment_cell(placed, rng) if rng.random() < augmented else placed
 
 
 def _soma(rng, contacts, overhang, depths):
@@ -156,7 +132,7 @@ def _soma(rng, contacts, overhang, depths):
     return np.append(rng.uniform(low, high), rng.uniform(*depths))
 
 
-def _near_cells(rng, currents, models, probe, upright, wide):
+def _near_cells(rng, currents, models, probe, variation):
     contacts = probe.contacts
     span = np.ptp(contacts[:, :2], axis=0) + 100.0
     # from sparse to as crowded as 100 cells in 250 x 250 um
@@ -168,16 +144,17 @@ def _near_cells(rng, currents, models, probe, upright, wide):
         if somas and np.linalg.norm(np.array(somas) - soma, axis=1).min() < 12.0:
             count -= 0.1  # a crowded place takes fewer
             continue
-        cell = _random_cell(rng, currents, models, soma, upright, wide=wide)
+        cell = random_cell(rng, currents, models, soma, variation)
         points = _sphere_points() * SOURCE_RADIUS_UM + soma
         wave, around = footprint(cell, contacts, probe.contact_size_um), footprint(cell, points)
-        if rng.random() < (0.4 if wide else 0.25):
-            other = _random_cell(rng, currents, models, soma, upright, wide=wide)
+        if rng.random() < (0.4 if variation.wide else 0.25):
+            other = random_cell(rng, currents, models, soma, variation)
             weight = rng.uniform(0.5, 1.0)
             wave = mix_footprints(wave, footprint(other, contacts, probe.contact_size_um), weight)
             around = weight * around + (1 - weight) * footprint(other, points)
         gain = rng.normal(1.0, 0.04, size=(len(contacts), 1)).astype("float32") if rng.random() < 0.5 else 1.0
-        waveforms.append(wave * gain)
+        slower = variation.duration * rng.uniform(0.85, 1.2)
+        waveforms.append(stretch_waveforms(wave * gain, slower))
         somas.append(soma)
         amplitudes.append(np.log(max(-around.min(axis=1).mean(), 1.0)))
         names.append(cell.model)
@@ -225,12 +202,12 @@ def _phases(waveforms):
     return np.stack(shifted, axis=1).astype("float32")
 
 
-def _background(rng, currents, models, probe, upright, num_samples, noise_uv):
+def _background(rng, currents, models, probe, variation, num_samples, noise_uv):
     """Spikes of distant cells, white noise, and at times a part that all contacts share; sd `noise_uv` in all."""
     far = np.zeros((len(probe.contacts), num_samples), dtype="float32")
     places = [_soma(rng, probe.contacts, 150.0, (60, 220)) for _ in range(120)]
-    cells = [_random_cell(rng, currents, models, place, upright, augmented=0.0) for place in places]
-    waveforms = np.stack([footprint(cell, probe.contacts) for cell in cells])
+    cells = [random_cell(rng, currents, models, place, variation, distant=True) for place in places]
+    waveforms = stretch_waveforms(np.stack([footprint(cell, probe.contacts) for cell in cells]), variation.duration)
     quiet = np.flatnonzero(-waveforms.min(axis=(1, 2)) < 12.0)
     waveforms = waveforms[quiet][:, None]
     spikes = _spike_trains(rng, [cells[k].model for k in quiet], num_samples)

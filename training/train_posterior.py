@@ -19,8 +19,8 @@ import torch
 
 from si_neuroml.localization.torch_network import PosteriorNetwork, posterior_loss
 
-from .make_scenes import CELLS_PER_SCENE, GROUPS, save_atomically, scene_seed
-from .scenes import cells_stand_upright
+from .examples import MAX_CHANNELS
+from .make_scenes import GROUPS, save_atomically
 
 __all__ = ["Batches", "find_shards", "load_examples", "train"]
 
@@ -33,9 +33,8 @@ FIELDS = (
     "collision",
     "sorted_spike",
     "noise_uv",
+    "upright",
 )
-# channels that the network sees; the examples hold a few more
-NUM_SLOTS = 24
 MIRROR_PROBABILITY, DROPOUT_PROBABILITY, NOISE_PROBABILITY, GAIN_LOG_SD = 0.5, 0.3, 0.25, 0.2
 
 
@@ -54,30 +53,30 @@ def find_shards(folder: Path, groups: Sequence[str], limit: int | None = None) -
 
 
 def load_examples(paths: Sequence[Path]) -> dict[str, np.ndarray]:
-    """All examples of some shards."""
+    """All examples of some shards; never two copies of them in memory."""
     parts, first_row = [], 0
     for path in paths:
         with np.load(path) as file:
-            part = {name: file[name] for name in (*FIELDS, "cell", "offsets")}
+            part = {name: file[name] for name in FIELDS if name != "coefficients"} | {"offsets": file["offsets"]}
         part["geometry_row"] = part["geometry_row"] + first_row
-        part["upright"] = _upright(path.stem.rpartition("_")[0], part.pop("cell"))
         first_row += len(part["offsets"])
         parts.append(part)
-    return {name: np.concatenate([part.pop(name) for part in parts]) for name in (*FIELDS, "upright", "offsets")}
-
-
-def _upright(group, cells):
-    """Whether each example's scene has upright cells; false peaks are numbered one below their scene's first cell."""
-    scenes = (cells + 1) // CELLS_PER_SCENE
-    first = int(scenes.min())
-    upright = [cells_stand_upright(scene_seed(group, index)) for index in range(first, int(scenes.max()) + 1)]
-    return np.array(upright)[scenes - first]
+    examples = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    coefficients, start = None, 0
+    for path, part in zip(paths, parts, strict=True):
+        with np.load(path) as file:
+            values = file["coefficients"]
+        if coefficients is None:
+            coefficients = np.empty((len(examples["place"]), *values.shape[1:]), dtype=values.dtype)
+        coefficients[start : start + len(values)] = values
+        start += len(part["place"])
+    return examples | {"coefficients": coefficients}
 
 
 class Batches:
     """Random batches as torch tensors; turned, mirrored, scaled, noisier and with channels left out at random."""
 
-    def __init__(self, examples: dict[str, np.ndarray], slots: int = NUM_SLOTS):
+    def __init__(self, examples: dict[str, np.ndarray], slots: int = MAX_CHANNELS):
         self.examples, self.coefficients = examples, examples["coefficients"][:, :slots]
         offsets = examples["offsets"][:, :slots]
         self.observed = torch.from_numpy(np.isfinite(offsets[:, :, 0]).astype("float32"))
@@ -262,11 +261,13 @@ def main() -> None:
     shards = find_shards(arguments.scenes, arguments.groups, arguments.shards)
     training = Batches(load_examples(shards))
     validation = Batches(load_examples([arguments.scenes / "all_0000.npz"]))
+    basis = np.load(arguments.scenes / "basis.npz")["basis"]
+    arguments.network = {"basis_size": basis.shape[1], **arguments.network}
     settings = {name: getattr(arguments, name) for name in ("steps", "batch_size", "learning_rate", "seed", "network")}
     print(f"{len(training)} examples, {len(validation)} for validation", flush=True)
     network = train(training, settings, arguments.out, validation)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    weights["basis"] = np.load(arguments.scenes / "basis.npz")["basis"]
+    weights["basis"] = basis
     save_atomically(arguments.out / "weights.npz", weights)
     result = evaluate(network, validation, 10**9)
     card = {"settings": settings, "groups": arguments.groups, "examples": len(training), "validation": result}
