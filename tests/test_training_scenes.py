@@ -83,6 +83,7 @@ def random_examples(count=600, rows=12, seed=0):
         "sorted_spike": rng.random(count) < 0.2,
         "noise_uv": np.full(count, 5.0, "float32"),
         "upright": rng.random(count) < 0.5,
+        "cell_model": rng.integers(0, 3, count).astype("int8"),
         "offsets": offsets,
     }
 
@@ -130,6 +131,15 @@ def test_batches_turn_places_with_contacts():
     ratio = (changed[0][:, 0].norm(dim=1) / plain[0][:, 0].norm(dim=1)).log()
     gain = changed[4] - plain[4]  # the amplitude grows with the waveform
     assert float(np.corrcoef(ratio, gain)[0, 1]) > 0.8
+
+
+def test_restricted_batches_hold_cells_of_these_models_and_false_peaks():
+    examples = random_examples()
+    batches = Batches(examples)
+    batches.restrict([1])
+    assert 0 < len(batches) < 600
+    assert set(examples["cell_model"][batches.rows][~examples["false_peak"][batches.rows]]) == {1}
+    assert examples["false_peak"].sum() == examples["false_peak"][batches.rows].sum()
 
 
 def test_missing_shards_are_named(tmp_path):

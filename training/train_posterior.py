@@ -19,6 +19,7 @@ import torch
 
 from si_neuroml.localization.torch_network import PosteriorNetwork, posterior_loss
 
+from .currents import load_currents
 from .examples import MAX_CHANNELS
 from .make_scenes import GROUPS, save_atomically
 
@@ -34,6 +35,7 @@ FIELDS = (
     "sorted_spike",
     "noise_uv",
     "upright",
+    "cell_model",
 )
 MIRROR_PROBABILITY, DROPOUT_PROBABILITY, NOISE_PROBABILITY, GAIN_LOG_SD = 0.5, 0.3, 0.25, 0.2
 
@@ -81,9 +83,15 @@ class Batches:
         offsets = examples["offsets"][:, :slots]
         self.observed = torch.from_numpy(np.isfinite(offsets[:, :, 0]).astype("float32"))
         self.offsets = torch.from_numpy(np.nan_to_num(offsets))
+        self.rows = np.arange(len(examples["place"]))
 
     def __len__(self) -> int:
-        return len(self.examples["place"])
+        return len(self.rows)
+
+    def restrict(self, cell_models: Sequence[int]) -> None:
+        """Draw only cells of some models, by number, and false peaks; other cells stay in the background."""
+        known = np.isin(self.examples["cell_model"], cell_models)
+        self.rows = np.flatnonzero(known | self.examples["false_peak"])
 
     def batch(self, index: np.ndarray, generator: torch.Generator | None = None) -> tuple[torch.Tensor, ...]:
         """(coefficients, offsets, observed, place, log amplitude, is false, is outlier); augmented with a generator."""
@@ -167,7 +175,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = settings["learning_rate"] * _schedule(step, steps)
         # drawn anew from the step, so that a resumed run draws the same
-        index = np.sort(np.random.default_rng([settings["seed"], step]).integers(len(batches), size=size))
+        drawn = np.random.default_rng([settings["seed"], step]).integers(len(batches), size=size)
+        index = batches.rows[np.sort(drawn)]
         generator = torch.Generator().manual_seed(settings["seed"] * 1_000_003 + step)
         *inputs, place, amplitude, false_peak, outlier = batches.batch(index, generator)
         loss, nll = posterior_loss(network(*inputs), place, amplitude, false_peak, outlier)
@@ -255,11 +264,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--network", type=json.loads, default={}, help="JSON of keyword arguments")
+    parser.add_argument("--cell-models", nargs="+", help="cells of these models only (learning curve)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     shards = find_shards(arguments.scenes, arguments.groups, arguments.shards)
     training = Batches(load_examples(shards))
+    if arguments.cell_models:
+        names = sorted(load_currents())
+        training.restrict([names.index(name) for name in arguments.cell_models])
     validation = Batches(load_examples([arguments.scenes / "all_0000.npz"]))
     basis = np.load(arguments.scenes / "basis.npz")["basis"]
     arguments.network = {"basis_size": basis.shape[1], **arguments.network}
@@ -271,7 +284,7 @@ def main() -> None:
     save_atomically(arguments.out / "weights.npz", weights)
     result = evaluate(network, validation, 10**9)
     card = {"settings": settings, "groups": arguments.groups, "examples": len(training), "validation": result}
-    card["shards"] = [path.stem for path in shards]
+    card |= {"shards": [path.stem for path in shards], "cell_models": arguments.cell_models}
     (arguments.out / "training.json").write_text(json.dumps(card, indent=2))
 
 
