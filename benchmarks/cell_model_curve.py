@@ -1,8 +1,9 @@
 """How the error on cells of unseen models falls with the number of models that the network was trained on.
 
-Networks are trained on the same scenes without the five held-out models, from 2, 4 and 8 of the other eight, and scored on
-the units of the held-out five alone; SpikeInterface's three on the same spikes. Shows whether 13 morphologies are enough.
-Needs scenes (python -m training.make_scenes --groups kept); training takes some minutes per network and is resumed.
+Networks are trained on the same scenes without the five held-out models, from 2, 4 and 8 of the other eight, and
+scored on the units of the held-out five alone; SpikeInterface's three on the same spikes. Shows whether 13 morphologies
+are enough. Needs scenes (python -m training.make_scenes --groups kept); training takes some minutes per network and is
+resumed.
 """
 
 import argparse
