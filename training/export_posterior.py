@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from si_neuroml.calibration import fit_temperature
 from si_neuroml.localization.neural_posterior import MIN_DOF, NeuralPosterior
 from si_neuroml.localization.set_network import SetNetwork
 from si_neuroml.localization.torch_network import split_outputs
@@ -21,37 +22,48 @@ from .make_scenes import GROUPS
 from .scenes import HELD_OUT_MODELS, SAMPLING_FREQUENCY
 from .train_posterior import Batches, load_examples
 
-__all__ = ["export", "fit_temperature"]
+__all__ = ["export", "fit_class_temperatures"]
 
 # classes of probes by the number of channels within 60 um: linear probes and tetrodes, Neuropixels, dense arrays
-MAX_CHANNELS = [5, 12, 20]
+CLASS_EDGES = [5, 12, 20]
 FIT_LEVEL = 0.9
 
 
-def fit_temperature(network: SetNetwork, batches: Batches, slots: int) -> dict[str, list]:
+def fit_class_temperatures(network: SetNetwork, batches: Batches, slots: int) -> dict[str, list]:
     """Factors that bring the nominal 90 % ellipse of the plane to 90 % of the true places, per class of probes."""
-    from scipy.stats import f
+    squared, dof, count = _standardized_errors(network, batches, slots)
+    group = np.searchsorted(CLASS_EDGES, count)
+    classes = [group == k for k in range(len(CLASS_EDGES) + 1)]
+    scale = [fit_temperature(squared[own], 2, dof=dof[own], level=FIT_LEVEL) for own in classes]
+    return {"max_channels": CLASS_EDGES, "scale": [round(s, 3) for s in scale]}
 
-    examples = batches.examples
-    index = np.flatnonzero(~examples["false_peak"])
-    needed, count = np.zeros(len(index)), np.zeros(len(index), dtype=int)
+
+def _standardized_errors(network, batches, slots):
+    """Of every real peak: squared error in the plane in units of the covariance, dof, channels within 60 um."""
+    index = np.flatnonzero(~batches.examples["false_peak"])
+    squared, dof, count = np.zeros(len(index)), np.zeros(len(index)), np.zeros(len(index), dtype=int)
     for start in range(0, len(index), 4096):
         part = index[start : start + 4096]
+        rows = slice(start, start + len(part))
         coefficients, offsets, observed, place, *_ = batches.batch(part)
         coefficients, offsets, observed = (a[:, :slots].numpy() for a in (coefficients, offsets, observed))
         outputs = network(coefficients, network.place_codes(offsets, observed))
-        mean, factor, dof, *_ = (a.numpy().astype("float64") for a in split_outputs(torch.from_numpy(outputs)))
-        scale_matrix = factor @ factor.transpose(0, 2, 1)
+        mean, factor, own_dof, *_ = (a.numpy().astype("float64") for a in split_outputs(torch.from_numpy(outputs)))
+        dof[rows] = np.maximum(own_dof, MIN_DOF)
+        spread = dof[rows] / (dof[rows] - 2.0)
+        covariance = (factor @ factor.transpose(0, 2, 1))[:, :2, :2] * spread[:, None, None]
         delta = place.numpy()[:, :2] - mean[:, :2]
-        squared = (delta * np.linalg.solve(scale_matrix[:, :2, :2], delta[:, :, None])[:, :, 0]).sum(axis=1)
-        # the factor at which the place enters the region
-        rows = slice(start, start + len(part))
-        needed[rows] = np.sqrt(squared / 2 / f.ppf(FIT_LEVEL, 2, np.maximum(dof, MIN_DOF)))
-        near = (np.linalg.norm(offsets, axis=2) <= 60.0) & (observed > 0)
-        count[rows] = near.sum(axis=1)
-    group = np.searchsorted(MAX_CHANNELS, count)
-    scale = [float(np.quantile(needed[group == k], FIT_LEVEL)) for k in range(len(MAX_CHANNELS) + 1)]
-    return {"max_channels": MAX_CHANNELS, "scale": [round(s, 3) for s in scale]}
+        squared[rows] = (delta * np.linalg.solve(covariance, delta[:, :, None])[:, :, 0]).sum(axis=1)
+        count[rows] = ((np.linalg.norm(offsets, axis=2) <= 60.0) & (observed > 0)).sum(axis=1)
+    return squared, dof, count
+
+
+def _unseen_shards(scenes, card):
+    """Shards of the groups that a model may know and was not trained on."""
+    # of a model that must not know the held-out cell models, neither may its temperature
+    groups = GROUPS if "all" in card["groups"] else card["groups"]
+    found = [path for group in groups for path in sorted(scenes.glob(f"{group}_[0-9]*.npz"))]
+    return [path for path in found if path.stem not in card["shards"]]
 
 
 def export(trained: Path, scenes: Path, out: Path) -> NeuralPosterior:
@@ -61,17 +73,9 @@ def export(trained: Path, scenes: Path, out: Path) -> NeuralPosterior:
     card = json.loads((trained / "training.json").read_text())
     basis, network = weights.pop("basis"), SetNetwork(weights)
     slots = card["settings"]["network"].get("slots", 24)
-    # of a model that must not know the held-out cell models, neither may its temperature
-    knows_all = any(name.startswith("all") for name in card["groups"])
-    groups = card["groups"] if not knows_all else GROUPS
-    unseen = [
-        path
-        for group in groups
-        for path in sorted(scenes.glob(f"{group}_[0-9]*.npz"))
-        if path.stem not in card["shards"]
-    ]
-    held_out = [] if knows_all else list(HELD_OUT_MODELS)
-    temperature = fit_temperature(network, Batches(load_examples(unseen), slots), slots)
+    unseen = _unseen_shards(scenes, card)
+    held_out = [] if "all" in card["groups"] else list(HELD_OUT_MODELS)
+    temperature = fit_class_temperatures(network, Batches(load_examples(unseen), slots), slots)
     model = NeuralPosterior(
         network,
         basis,

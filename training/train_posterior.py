@@ -3,8 +3,8 @@
     python -m training.train_posterior --scenes outputs/scenes --out outputs/posterior            (all cell models)
     python -m training.train_posterior --scenes outputs/scenes --out outputs/posterior_kept --groups kept
 
-One core, about an hour for the default number of epochs (see the model card). The state is saved after every part of
-an epoch; the same command given again goes on from there and ends with the same weights.
+One core, about an hour for the default number of steps (see the model card). The state is saved every 500 steps; the
+same command given again goes on from there and, with the same shards, ends with the same weights.
 """
 
 import argparse
