@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from training.augmentation import Augmentation, stretch_matrices
 from training.currents import load_currents
 from training.examples import MAX_CHANNELS, NUM_AFTER, NUM_BEFORE, examples_of, nearest_channels
 from training.probes import Probe
@@ -113,24 +114,40 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
         torch.testing.assert_close(resumed[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_batches_turn_places_with_contacts():
+def basis_of_cosines():
+    samples = np.arange(NUM_BEFORE + NUM_AFTER)
+    return np.linalg.qr(np.cos(np.pi * np.outer(samples + 0.5, np.arange(32)) / len(samples)))[0]
+
+
+def test_augmentation_moves_places_with_contacts():
+    """One turn and one size for the contacts and the soma, so that the two still fit."""
     examples = random_examples()
-    batches, index = Batches(examples), np.arange(400)
-    plain = batches.batch(index)
-    changed = batches.batch(index, torch.Generator().manual_seed(0))
+    index = np.arange(400)
+    plain = Batches(examples).batch(index)
+    changed = Batches(examples, Augmentation(basis_of_cosines())).batch(index, torch.Generator().manual_seed(0))
     upright = torch.from_numpy(examples["upright"][index])
-    flipped = changed[3][:, 0] == -plain[3][:, 0]
-    assert 0.4 < float(flipped[upright].float().mean()) < 0.6  # upright cells: mirrored at most
-    torch.testing.assert_close(changed[3][upright][:, 1:], plain[3][upright][:, 1:])
+    ratio = changed[3] / plain[3]
+    assert 0.4 < float((ratio[upright][:, 0] < 0).float().mean()) < 0.6  # upright cells: mirrored at most
+    assert torch.all(ratio[upright][:, 1:] > 0)
     assert float((changed[3] - plain[3])[~upright].norm(dim=1).median()) > 5  # the others: turned
-    # the same turn for contacts and soma: distances in the plane stay
-    distance = [(x[1] - x[3][:, None]).norm(dim=2) for x in (plain, changed)]
-    torch.testing.assert_close(*distance, rtol=1e-4, atol=1e-3)
+    # the size, which the depth shows, is that of all distances in the plane, up to the small part of each axis
+    size = ratio[:, 2]
+    assert 0.08 < float(size.log().std()) < 0.18
+    before, after = ((x[1] - x[3][:, None])[..., :2].norm(dim=2) for x in (plain, changed))
+    torch.testing.assert_close(after / before, size[:, None].expand_as(before), rtol=0.2, atol=0)
     assert torch.all(changed[2][:, 0] == 1)  # the centre channel is never left out
-    assert torch.all(changed[0][changed[2] == 0].isfinite())
-    ratio = (changed[0][:, 0].norm(dim=1) / plain[0][:, 0].norm(dim=1)).log()
-    gain = changed[4] - plain[4]  # the amplitude grows with the waveform
-    assert float(np.corrcoef(ratio, gain)[0, 1]) > 0.8
+    assert torch.all(changed[0][changed[2] == 0] == 0)
+    louder = (changed[0][:, 0].norm(dim=1) / plain[0][:, 0].norm(dim=1)).log()
+    assert float(np.corrcoef(louder, changed[4] - plain[4])[0, 1]) > 0.7  # the amplitude grows with the waveform
+
+
+def test_stretched_waveforms_last_longer():
+    basis = basis_of_cosines()
+    samples = np.arange(NUM_BEFORE + NUM_AFTER) - NUM_BEFORE
+    for factor, matrix in zip((0.9, 1.0, 1.2), stretch_matrices(basis, np.array([0.9, 1.0, 1.2])), strict=True):
+        coefficients = np.exp(-0.5 * (samples / 6.0) ** 2) @ basis
+        expected = np.exp(-0.5 * (samples / (6.0 * factor)) ** 2)
+        np.testing.assert_allclose(coefficients @ matrix @ basis.T, expected, atol=0.02)
 
 
 def test_restricted_batches_hold_cells_of_these_models_and_false_peaks():

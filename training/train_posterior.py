@@ -19,6 +19,7 @@ import torch
 
 from si_neuroml.localization.torch_network import PosteriorNetwork, posterior_loss
 
+from .augmentation import Augmentation
 from .currents import load_currents
 from .examples import MAX_CHANNELS
 from .make_scenes import GROUPS, save_atomically
@@ -37,7 +38,7 @@ FIELDS = (
     "upright",
     "cell_model",
 )
-MIRROR_PROBABILITY, DROPOUT_PROBABILITY, NOISE_PROBABILITY, GAIN_LOG_SD = 0.5, 0.3, 0.25, 0.2
+WEIGHT_DECAY = 0.01
 
 
 def find_shards(folder: Path, groups: Sequence[str], limit: int | None = None) -> list[Path]:
@@ -76,9 +77,22 @@ def load_examples(paths: Sequence[Path]) -> dict[str, np.ndarray]:
 
 
 class Batches:
-    """Random batches as torch tensors; turned, mirrored, scaled, noisier and with channels left out at random."""
+    """Batches as torch tensors.
 
-    def __init__(self, examples: dict[str, np.ndarray], slots: int = MAX_CHANNELS):
+    Parameters
+    ----------
+    examples : dict of arrays
+        From :func:`load_examples`.
+    augmentation : Augmentation, optional
+        What changes the batches that are drawn with a generator.
+    slots : int
+        Use only so many of the nearest channels.
+    """
+
+    def __init__(
+        self, examples: dict[str, np.ndarray], augmentation: Augmentation | None = None, slots: int = MAX_CHANNELS
+    ):
+        self.augmentation = augmentation
         self.examples, self.coefficients = examples, examples["coefficients"][:, :slots]
         offsets = examples["offsets"][:, :slots]
         self.observed = torch.from_numpy(np.isfinite(offsets[:, :, 0]).astype("float32"))
@@ -103,42 +117,12 @@ class Batches:
         false_peak = torch.from_numpy(examples["false_peak"][index])
         outlier = false_peak | torch.from_numpy(examples["collision"][index])
         amplitude = torch.from_numpy(examples["log_source_amplitude"][index])
-        if generator is not None:
-            turn = _symmetries(torch.from_numpy(examples["upright"][index]), generator)
-            offsets, place = torch.einsum("nij,nsj->nsi", turn, offsets), torch.einsum("nij,nj->ni", turn, place)
-            observed = observed * _kept_channels(observed.shape, generator)
-            self._add_noise(coefficients, examples["noise_uv"][index], generator)
-            log_gain = GAIN_LOG_SD * torch.randn(len(index), generator=generator)
-            coefficients, amplitude = coefficients * log_gain.exp()[:, None, None], amplitude + log_gain
+        if generator is not None and self.augmentation is not None:
+            upright, noise_uv = (torch.from_numpy(examples[name][index]) for name in ("upright", "noise_uv"))
+            coefficients, offsets, observed, place, amplitude = self.augmentation(
+                coefficients, offsets, observed, place, amplitude, upright, noise_uv, generator
+            )
         return coefficients * observed[..., None], offsets, observed, place, amplitude, false_peak, outlier
-
-    def _add_noise(self, coefficients, noise_uv, generator):
-        """On some spikes, white noise up to the size of the recording's: the same footprint behind other noise."""
-        chosen = torch.nonzero(torch.rand(len(coefficients), generator=generator) < NOISE_PROBABILITY)[:, 0]
-        level = torch.from_numpy(noise_uv)[chosen] * torch.rand(len(chosen), generator=generator)
-        noise = torch.randn((len(chosen), *coefficients.shape[1:]), generator=generator)
-        coefficients[chosen] += level[:, None, None] * noise
-
-
-def _symmetries(upright, generator):
-    """Changes of the axes under which scenes stay as likely: mirrored x, and any turn where cells point anywhere."""
-    count = len(upright)
-    angle = torch.where(upright, 0.0, 2 * math.pi * torch.rand(count, generator=generator))
-    sign = 1.0 - 2.0 * (torch.rand(count, generator=generator) < MIRROR_PROBABILITY).float()
-    turn = torch.zeros(count, 3, 3)
-    turn[:, 0, 0], turn[:, 0, 1] = sign * angle.cos(), -angle.sin()
-    turn[:, 1, 0], turn[:, 1, 1] = sign * angle.sin(), angle.cos()
-    turn[:, 2, 2] = 1.0
-    return turn
-
-
-def _kept_channels(shape, generator):
-    """1 where a channel stays, 0 where it is left out; on some spikes up to 60 % are."""
-    share = torch.rand(shape[0], generator=generator)
-    share *= torch.rand(shape[0], generator=generator) < DROPOUT_PROBABILITY
-    keep = (torch.rand(shape, generator=generator) >= 0.6 * share[:, None]).float()
-    keep[:, 0] = 1.0  # the centre channel saw the peak
-    return keep
 
 
 def train(
@@ -167,7 +151,7 @@ def train(
     network = PosteriorNetwork(**settings["network"])
     average = PosteriorNetwork(**settings["network"])
     average.load_state_dict(network.state_dict())
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings["learning_rate"], weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings["learning_rate"], weight_decay=WEIGHT_DECAY)
     first = _resume(out, network, average, optimizer)
     steps, size, save_every = settings["steps"], settings["batch_size"], settings.get("save_every", 500)
     started, recent = time.perf_counter(), []
@@ -269,12 +253,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     shards = find_shards(arguments.scenes, arguments.groups, arguments.shards)
-    training = Batches(load_examples(shards))
+    basis = np.load(arguments.scenes / "basis.npz")["basis"]
+    training = Batches(load_examples(shards), Augmentation(basis))
     if arguments.cell_models:
         names = sorted(load_currents())
         training.restrict([names.index(name) for name in arguments.cell_models])
     validation = Batches(load_examples([arguments.scenes / "all_0000.npz"]))
-    basis = np.load(arguments.scenes / "basis.npz")["basis"]
     arguments.network = {"basis_size": basis.shape[1], **arguments.network}
     settings = {name: getattr(arguments, name) for name in ("steps", "batch_size", "learning_rate", "seed", "network")}
     print(f"{len(training)} examples, {len(validation)} for validation", flush=True)

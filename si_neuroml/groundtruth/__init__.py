@@ -1,12 +1,19 @@
-"""Simulated recordings whose true soma places are known, to train on and to score against.
+"""Simulated recordings in which the truth is known, to train on and to score against.
 
-``generate_mearec_recording`` makes one with MEArec (extra ``groundtruth``) from cell templates that come with this
-package; ``read_mearec_ground_truth`` reads one that MEArec saved. MEArec is imported only when a simulation is run.
-The templates are data under CC BY-NC-SA 4.0, see ``LICENSES-data.md``.
+Extracellular: ``generate_mearec_recording`` makes one with MEArec (extra ``groundtruth``), with known soma places, from
+cell templates that come with this package; ``read_mearec_ground_truth`` reads one that MEArec saved. MEArec is imported
+only when a simulation is run. The templates are data under CC BY-NC-SA 4.0, see ``LICENSES-data.md``.
+
+Voltage imaging: ``generate_voltage_imaging_recording`` makes one with every event known, from simulated cells or from
+measured potentials (``membrane_potential_from_recording``).
 """
 
+from .imaging_events import VOLTAGE_EVENT_DTYPE
 from .mearec import derive_seeds, generate_mearec_recording, read_mearec_ground_truth
+from .measured_potential import as_membrane_potential, membrane_potential_from_recording
+from .membrane_potential import MembranePotential
 from .selection import select_background, select_cells
+from .settings import DendriteSettings, ImagingSettings, IndicatorSettings, MembraneSettings, MotionSettings
 from .templates import (
     CellTemplates,
     cell_type_of_model,
@@ -16,16 +23,28 @@ from .templates import (
     mearec_to_si_axes,
     read_templates,
 )
+from .voltage_imaging import VoltageImagingGroundTruth, generate_voltage_imaging_recording
 
 __all__ = [
+    "VOLTAGE_EVENT_DTYPE",
     "CellTemplates",
+    "DendriteSettings",
+    "ImagingSettings",
+    "IndicatorSettings",
+    "MembranePotential",
+    "MembraneSettings",
+    "MotionSettings",
+    "VoltageImagingGroundTruth",
+    "as_membrane_potential",
     "cell_type_of_model",
     "derive_seeds",
     "generate_mearec_recording",
+    "generate_voltage_imaging_recording",
     "join_templates",
     "list_probes",
     "load_probe_templates",
     "mearec_to_si_axes",
+    "membrane_potential_from_recording",
     "read_mearec_ground_truth",
     "read_templates",
     "select_background",
