@@ -9,9 +9,13 @@ __version__ = "0.1.0"
 
 # public names and where they live; looked up when first used, so that importing the package loads no torch
 _PUBLIC = {
+    "detect_events": ".events.nodes",
+    "events_to_sorting": ".events.nodes",
     "fine_tune_localizer": ".localization.fine_tune",
+    "fit_event_detector": ".events.fit",
     "fit_localizer": ".localization.fit",
     "generate_mearec_recording": ".groundtruth",
+    "generate_voltage_imaging_recording": ".groundtruth",
     "load_model": ".modelfiles",
     "plot_reliability": ".widgets",
     "plot_spike_locations_on_probe": ".widgets",

@@ -29,6 +29,7 @@ __all__ = [
 
 # import paths and not classes: naming a model must not import torch
 MODEL_KINDS: dict[str, str] = {
+    "event_detector": "si_neuroml.events.detector:EventDetector",
     "neural_posterior": "si_neuroml.localization.neural_posterior:NeuralPosterior",
     "vae_localizer": "si_neuroml.localization.model:VAELocalizer",
 }

@@ -1,16 +1,26 @@
 """The only file that touches SpikeInterface's tables.
 
-SpikeInterface has no plugin hook for localization methods: they live in plain dicts, one for peaks (found by
-``localize_peaks``, ``analyzer.compute("spike_locations")``, motion correction and the benchmark studies) and one for
-units (``analyzer.compute("unit_locations")``). Extensions of the analyzer have a list and a function to add to it, and
-no way back. Workers never look into the tables (nodes travel by class), so registering in the parent process is enough.
+SpikeInterface has no plugin hook for methods: they live in plain dicts, one for the places of peaks (found by
+``localize_peaks``, ``analyzer.compute("spike_locations")``, motion correction and the benchmark studies), one for those
+of units (``analyzer.compute("unit_locations")``) and one for detectors (``detect_peaks``). Extensions of the analyzer
+have a list and a function to add to it, and no way back. Workers never look into the tables (nodes travel by class), so
+registering in the parent process is enough.
+
+SpikeInterface's module with the table of detectors imports torch. So that ``import si_neuroml`` does not, our detector
+is added when somebody imports that module, which happens whenever ``detect_peaks`` is imported.
 """
 
+import importlib.abc
+import importlib.util
+import sys
 from typing import Any
 
 from .errors import RegistrationError
 
 __all__ = ["register", "registered_extensions", "registered_methods", "unregister"]
+
+
+DETECTORS_MODULE = "spikeinterface.sortingcomponents.peak_detection.method_list"
 
 
 def _method_tables() -> list[tuple[str, dict, dict]]:
@@ -24,10 +34,42 @@ def _method_tables() -> list[tuple[str, dict, dict]]:
     from .localization.unit_templates import unit_locations
 
     nodes = (LocalizeNeuralPosterior, LocalizeVAE, LocalizeNearestCenterOfMass, LocalizeHMC)
-    return [
+    tables = [
         ("peak-localization method", peak_localization_methods, {node.name: node for node in nodes}),
         ("unit-location method", _unit_location_methods, {LocalizeNeuralPosterior.name: unit_locations}),
     ]
+    detectors = getattr(sys.modules.get(DETECTORS_MODULE), "detect_peak_methods", None)
+    return tables if detectors is None else [*tables, _detector_table(detectors)]
+
+
+def _detector_table(detect_peak_methods):
+    from .events.nodes import DetectLearnedEvents
+
+    return "peak-detection method", detect_peak_methods, {DetectLearnedEvents.name: DetectLearnedEvents}
+
+
+class _RegisterWhenImported(importlib.abc.MetaPathFinder):
+    """Finds nothing itself: it adds our detectors to SpikeInterface's table as soon as that table exists."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != DETECTORS_MODULE:
+            return None
+        _remove_import_hook()
+        spec = importlib.util.find_spec(fullname)
+        run_module = spec.loader.exec_module
+
+        def run_and_register(module):
+            run_module(module)
+            _, table, ours = _detector_table(module.detect_peak_methods)
+            table.update(ours)
+
+        spec.loader.exec_module = run_and_register
+        return spec
+
+
+def _remove_import_hook():
+    # by name: a reloaded module has a new class of the same name
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not _same_thing(type(finder), _RegisterWhenImported)]
 
 
 def _extensions() -> tuple[Any, list[type]]:
@@ -58,6 +100,9 @@ def register() -> None:
         _check_free("result extension", extension.extension_name, present.get(extension.extension_name), extension)
     for _, table, ours in tables:
         table.update(ours)
+    _remove_import_hook()
+    if DETECTORS_MODULE not in sys.modules:
+        sys.meta_path.insert(0, _RegisterWhenImported())
     if any(present.get(extension.extension_name) is not extension for extension in extensions):
         # all of them anew, so that after a reload no child hangs on a class that is gone
         _remove_extensions(core, extensions)
@@ -67,6 +112,7 @@ def register() -> None:
 
 def unregister() -> None:
     """Take si_neuroml's methods and extensions out of SpikeInterface's tables again."""
+    _remove_import_hook()
     for _, table, ours in _method_tables():
         for name, method in ours.items():
             if name in table and _same_thing(table[name], method):
@@ -75,9 +121,14 @@ def unregister() -> None:
 
 
 def registered_methods() -> list[str]:
-    """Names of our peak-localization methods that SpikeInterface knows now."""
-    _, table, ours = _method_tables()[0]
-    return sorted(name for name, method in ours.items() if name in table and _same_thing(table[name], method))
+    """Names of our methods for peaks, to localize and to detect them, that SpikeInterface knows now."""
+    tables = [entry for entry in _method_tables() if entry[0].startswith("peak-")]
+    return sorted(
+        name
+        for _, table, ours in tables
+        for name, method in ours.items()
+        if name in table and _same_thing(table[name], method)
+    )
 
 
 def registered_extensions() -> list[str]:

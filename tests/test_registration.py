@@ -77,7 +77,37 @@ def test_unregister_removes_ours_alone_and_register_brings_them_back():
     si_neuroml.unregister()
     si_neuroml.register()
     assert peak_localization_methods == before
-    assert registration.registered_methods() == OUR_METHODS
+    assert set(OUR_METHODS) <= set(registration.registered_methods())
+
+
+DETECTORS = "spikeinterface.sortingcomponents.peak_detection"
+
+
+@pytest.mark.parametrize("first", ["si_neuroml", DETECTORS])
+def test_detector_is_in_its_table_whichever_is_imported_first(first):
+    second = DETECTORS if first == "si_neuroml" else "si_neuroml"
+    run_fresh(
+        f"import {first}, {second}, sys, si_neuroml\n"
+        f"from {DETECTORS}.method_list import detect_peak_methods as table\n"
+        "assert 'learned_events' in table and 'by_channel' in table\n"
+        f"assert 'learned_events' in sys.modules['{DETECTORS}'].detect_peaks.__doc__ or '{first}' != 'si_neuroml'\n"
+        "si_neuroml.unregister()\n"
+        "assert 'learned_events' not in table and 'by_channel' in table\n"
+        "si_neuroml.register()\n"
+        "assert 'learned_events' in table\n"
+    )
+
+
+def test_unregistered_before_the_detectors_are_imported_leaves_no_trace():
+    run_fresh(
+        "import sys\n"
+        "finders = list(sys.meta_path)\n"
+        "import si_neuroml\n"
+        "si_neuroml.unregister()\n"
+        "assert sys.meta_path == finders\n"
+        f"from {DETECTORS}.method_list import detect_peak_methods as table\n"
+        "assert 'learned_events' not in table\n"
+    )
 
 
 @pytest.mark.parametrize("name", OUR_METHODS)
