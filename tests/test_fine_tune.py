@@ -153,7 +153,7 @@ def test_density_and_draws_of_the_teacher_are_student_t():
 
 @pytest.fixture(scope="module")
 def mended(mearec_small, peaks_small):
-    return tune(mearec_small, peaks_small, model=damaged_model(200.0), steps=200)
+    return tune(mearec_small, peaks_small, model=damaged_model(300.0), steps=200)
 
 
 def test_a_model_that_fails_on_small_spikes_is_mended(mended, mearec_small, peaks_small):
@@ -167,7 +167,7 @@ def test_a_model_that_fails_on_small_spikes_is_mended(mended, mearec_small, peak
         localize_peaks(
             mearec_small[0], peaks_small, method="neural_posterior", method_kwargs={"model": model}, job_kwargs=JOB
         )
-        for model in (None, damaged_model(200.0), mended.model)
+        for model in (None, damaged_model(300.0), mended.model)
     )
     damage, rest = (np.abs(found["x"] - intact["x"]).mean() for found in others)
     assert rest < damage
@@ -185,7 +185,7 @@ def test_report_is_complete_and_travels_with_the_model(mended, tmp_path):
     folder = si_neuroml.save_model(mended.model, tmp_path / "tuned")
     loaded = si_neuroml.load_model(folder)
     assert loaded["digest"] == mended.model["digest"]
-    assert loaded.training["fine_tuned_from"] == damaged_model(200.0)["digest"]
+    assert loaded.training["fine_tuned_from"] == damaged_model(300.0)["digest"]
     assert loaded.training["report"] == report
     assert loaded.training["recording"]["num_channels"] == 100
 
@@ -211,7 +211,7 @@ def test_what_did_not_help_is_not_returned_unless_asked_for(mearec_small, peaks_
 
 
 def test_rows_of_the_outlier_output_stay_as_they_are(mended):
-    before, after = damaged_model(200.0).network.weights, mended.model.network.weights
+    before, after = damaged_model(300.0).network.weights, mended.model.network.weights
     np.testing.assert_array_equal(after["output.weight"][10:], before["output.weight"][10:])
     np.testing.assert_array_equal(after["output.bias"][10:], before["output.bias"][10:])
     assert (after["output.weight"][:10] != before["output.weight"][:10]).any()

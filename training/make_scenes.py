@@ -107,7 +107,7 @@ def main() -> None:
     """Make what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("outputs/scenes"))
-    parser.add_argument("--shards", type=int, default=75, help=f"per group, {SCENES_PER_SHARD} scenes each")
+    parser.add_argument("--shards", type=int, default=98, help=f"per group, {SCENES_PER_SHARD} scenes each")
     parser.add_argument("--worker", default="0/1", help="I/N: this command makes every N-th shard")
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
     arguments = parser.parse_args()

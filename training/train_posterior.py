@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
     parser.add_argument("--shards", type=int, help="use only so many of each group (learning curve)")
-    parser.add_argument("--steps", type=int, default=64_000)
+    parser.add_argument("--steps", type=int, default=50_000)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--network", type=json.loads, default={}, help="JSON of keyword arguments")

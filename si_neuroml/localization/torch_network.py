@@ -25,7 +25,7 @@ class PosteriorNetwork(nn.Module):
     second round looks at every channel again, knowing what the first one made of all of them.
     """
 
-    def __init__(self, basis_size=32, slots=24, channel=48, code=24, place=32, hidden=192, code2=16):
+    def __init__(self, basis_size=40, slots=24, channel=56, code=28, place=36, hidden=224, code2=20):
         super().__init__()
         self.slots = slots
         self.place = nn.Sequential(nn.Linear(7, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, place))
