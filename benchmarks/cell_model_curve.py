@@ -44,7 +44,9 @@ def main():
         results[str(name)] = means
         label = name if isinstance(name, str) else f"neural_posterior, {name} cell models"
         rows.append([label, means["mean"], means["median"], means["depth"], means["coverage_90"]])
-    write_json(arguments.json, {"benchmark": "cell_model_curve", "results": results, "steps": arguments.steps})
+    # SpikeInterface's three have neither a depth nor regions of their own; JSON knows no NaN
+    plain = {name: {k: v if np.isfinite(v) else None for k, v in means.items()} for name, means in results.items()}
+    write_json(arguments.json, {"benchmark": "cell_model_curve", "results": plain, "steps": arguments.steps})
     header = ["", "mean", "median", "depth / const", "90 % region"]
     print_table("units of held-out cell models, 10 uV: error in um", header, rows)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from spikeinterface.core import BaseRecording, NumpySorting
+from spikeinterface.core import BaseRecording, NumpySorting, SpikeVectorSortingSegment
 from spikeinterface.core.node_pipeline import PeakDetector, run_node_pipeline
 
 from ..errors import InputError
@@ -222,12 +222,16 @@ def events_to_sorting(
     kept = events if min_probability <= 0 else events[events["probability"] >= min_probability]
     segments = range(recording.get_num_segments())
     parts = [kept[kept["segment_index"] == segment] for segment in segments]
-    return NumpySorting.from_samples_and_labels(
+    sorting = NumpySorting.from_samples_and_labels(
         [part["sample_index"] for part in parts],
         [unit_ids[unit_of_channel[part["channel_index"]]] for part in parts],
         recording.get_sampling_frequency(),
         unit_ids=unit_ids,
     )
+    # NumpySorting ends at the last segment that has a spike
+    for segment in segments[sorting.get_num_segments() :]:
+        sorting.add_sorting_segment(SpikeVectorSortingSegment(sorting.to_spike_vector(), segment, sorting.unit_ids))
+    return sorting
 
 
 def _checked(noise_levels, info):

@@ -206,6 +206,10 @@ def test_events_as_a_sorting(strided, labelled):
     none = si_neuroml.events_to_sorting(recording, found[:0])
     assert list(none.unit_ids) == list(recording.channel_ids)
     assert none.count_total_num_spikes() == 0
+    first = si_neuroml.events_to_sorting(recording, found[found["segment_index"] == 0])
+    assert first.get_num_segments() == none.get_num_segments() == 2
+    assert len(first.get_unit_spike_train("site1", segment_index=1)) == 0
+    first.register_recording(recording)
     recording = recording.clone()
     recording.set_property("cell", ["a", "b", "b"])
     by_cell = si_neuroml.events_to_sorting(recording, found, by="cell")
