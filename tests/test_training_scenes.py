@@ -101,7 +101,14 @@ class Interrupted(Batches):
         return super().batch(index, generator)
 
 
-SETTINGS = {"steps": 10, "batch_size": 32, "learning_rate": 1e-3, "seed": 3, "network": {}, "save_every": 3}
+SETTINGS = {
+    "steps": 10,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "seed": 3,
+    "network": {"basis_size": 32},
+    "save_every": 3,
+}
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):

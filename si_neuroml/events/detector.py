@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -30,6 +30,8 @@ SCORERS: Mapping[str, str] = {
     "matched_filter": "si_neuroml.events.matched_filter:MatchedFilterScorer",
     "svm": "si_neuroml.events.svm:SVMScorer",
     "threshold": "si_neuroml.events.threshold:ThresholdScorer",
+    # any of these for traces at another rate, see EventDetector.resampled
+    "resampled": "si_neuroml.events.resampling:ResampledScorer",
 }
 
 
@@ -87,6 +89,22 @@ class EventDetector(NamedModel):
         low = min(self.low_threshold, threshold) if low_threshold is None else low_threshold
         return type(self)(self.network, self.scorer, self.settings, threshold, low, self.calibration, self.training)
 
+    def resampled(self, sampling_frequency: float) -> Self:
+        """The same detector for recordings at another rate, itself where that is its own.
+
+        Conditioning and picking keep their times in ms; traces are resampled for the scorer and its scores back, see
+        :class:`~si_neuroml.events.resampling.ResampledScorer`.
+        """
+        own = self.settings.sampling_frequency
+        if abs(sampling_frequency / own - 1.0) <= SAMPLING_FREQUENCY_TOLERANCE:
+            return self
+        from .resampling import ResampledScorer
+
+        scorer = ResampledScorer(self.scorer, sampling_frequency, own)
+        settings = replace(self.settings, sampling_frequency=float(sampling_frequency))
+        thresholds = self.threshold, self.low_threshold
+        return type(self)("resampled", scorer, settings, *thresholds, self.calibration, self.training)
+
     def probability(self, scores: np.ndarray) -> np.ndarray:
         """That events of these scores are true, calibrated on held-out data, as float32 of the same shape."""
         slope, intercept = self.calibration
@@ -99,7 +117,7 @@ class EventDetector(NamedModel):
         if abs(sampling_frequency / own - 1.0) > SAMPLING_FREQUENCY_TOLERANCE:
             raise ModelMismatchError(
                 f"The detector was fitted to traces at {own:g} Hz; the recording has {sampling_frequency:g} Hz. "
-                "Resample the recording with spikeinterface.preprocessing.resample(), or fit a detector at this rate."
+                "Pass resample=True to resample its traces for the detector, or fit a detector at this rate."
             )
 
     def noise_levels(self, chunks: list[np.ndarray], gains: np.ndarray, offsets: np.ndarray) -> np.ndarray:

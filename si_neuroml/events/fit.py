@@ -99,8 +99,9 @@ def fit_event_detector(
     TrainingError
         When there are no events, no samples outside of events, or nothing was learned.
     """
-    if network not in SCORERS:
-        raise InputError(f"There is no network or baseline {network!r}; there are {sorted(SCORERS)}.")
+    known = sorted(set(SCORERS) - {"resampled"})
+    if network not in known:
+        raise InputError(f"There is no network or baseline {network!r}; there are {known}.")
     if split not in ("cell", "time") or not 0 < held_out_fraction < 1:
         raise InputError(
             f'split must be "cell" or "time", held_out_fraction within 0 and 1; got {split!r}, {held_out_fraction!r}.'

@@ -1,6 +1,7 @@
 """The learned detector as a node of SpikeInterface's pipeline, and what it makes of a whole recording."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from spikeinterface.core.node_pipeline import PeakDetector, run_node_pipeline
 from ..errors import InputError
 from ..modelfiles import NamedModel, resolve_model
 from .conditioning import condition_traces
+from .line import JointSites, LineCoupling, connect_sites, joint_scores, joint_sites
 from .noise import guess_polarity
 from .picking import PERIOD_DTYPE, stitch
 from .recordings import sample_chunks, trace_info
@@ -23,7 +25,7 @@ POLARITY_Z = 5.0
 
 
 class DetectLearnedEvents(PeakDetector):
-    """Events of a fitted :class:`~si_neuroml.events.detector.EventDetector`, each channel for itself."""
+    """Events of a fitted :class:`~si_neuroml.events.detector.EventDetector`, each channel for itself unless `joint`."""
 
     name = "learned_events"
     engine = "numba"
@@ -40,6 +42,13 @@ class DetectLearnedEvents(PeakDetector):
         Noise sd of each channel, in the recording's units, without its slow baseline. None: measured.
     allow_nan: bool
         Whether samples may be NaN or infinite. They are taken as baseline.
+    resample: bool
+        Whether traces at another sampling rate than the detector's are resampled for it. False: they are refused.
+    joint: None | dict
+        How channels that are sites of one dendrite count for each other, with any of the keys
+        coupling, speed_um_per_ms, radius_um, center, single_site_share (see si_neuroml.events.line.LineCoupling),
+        by (the channels' property that names their dendrite, default "cell") and positions_um (default: from the
+        probe). None: each channel is for itself.
     """
 
     def __init__(
@@ -50,6 +59,8 @@ class DetectLearnedEvents(PeakDetector):
         low_threshold: float | None = None,
         noise_levels: np.ndarray | None = None,
         allow_nan: bool = False,
+        resample: bool = False,
+        joint: dict[str, Any] | LineCoupling | JointSites | None = None,
         return_output: bool | tuple[bool, bool] = (True, False),
     ):
         super().__init__(recording, return_output=return_output)
@@ -64,16 +75,23 @@ class DetectLearnedEvents(PeakDetector):
                 self.model.threshold if threshold is None else threshold, low_threshold
             )
         self.recording, self.info, self.allow_nan = recording, trace_info(recording), allow_nan
+        if resample:
+            self.model = self.model.resampled(self.info.sampling_frequency)
         self.model.check_sampling_frequency(self.info.sampling_frequency)
         self.noise_levels = self._measured() if noise_levels is None else _checked(noise_levels, self.info)
+        self.joint, self.line = (None, None) if joint is None else self._connected(joint)
         # what was measured travels, so that no worker measures it again
         self._kwargs.update(
-            model=self.model, noise_levels=self.noise_levels, allow_nan=allow_nan, return_output=return_output
+            model=self.model,
+            noise_levels=self.noise_levels,
+            allow_nan=allow_nan,
+            joint=self.joint,
+            return_output=return_output,
         )
 
     def get_margin(self) -> int:
         """Samples that a chunk needs on either side, so that its events do not depend on where it was cut."""
-        return self.model.margin
+        return self.model.margin + (0 if self.line is None else self.line.reach)
 
     def get_dtype(self) -> np.dtype:
         """SpikeInterface's peaks with probability, onset and offset."""
@@ -93,6 +111,8 @@ class DetectLearnedEvents(PeakDetector):
             gains=self.info.gains,
             offsets=self.info.offsets,
         )
+        if self.line is not None:
+            scores = joint_scores(scores, self.line)
         events = self.model.events(scores, first, (start_frame, end_frame))
         events["segment_index"] = segment_index
         events["amplitude"] = traces[events["sample_index"] - first_frame, events["channel_index"]]
@@ -111,6 +131,23 @@ class DetectLearnedEvents(PeakDetector):
                 f"{segment_index} on channel {self.info.channel_ids[channel]}. Remove or interpolate them, or pass "
                 "allow_nan=True: they are then taken as baseline, and events near them may be lost."
             )
+
+    def _connected(self, joint):
+        """(joint with a center, links between the channels)."""
+        joint = joint_sites(self.recording, joint)
+        if joint.coupling.center is None:
+            joint = joint._replace(coupling=replace(joint.coupling, center=self._median_score()))
+        usable = np.isfinite(self.noise_levels) & (self.noise_levels > 0)
+        rate, threshold = self.info.sampling_frequency, self.model.threshold
+        return joint, connect_sites(joint.positions_um, joint.lines, joint.coupling, rate, threshold, usable=usable)
+
+    def _median_score(self):
+        """The score that says nothing, as events are rare."""
+        units = {"noise": self.noise_levels, "gains": self.info.gains, "offsets": self.info.offsets}
+        chunks = sample_chunks(self.recording, allow_nan=self.allow_nan)
+        scores = np.concatenate([self.model.scores(chunk, 0, len(chunk), **units)[0].ravel() for chunk in chunks])
+        scores = scores[np.isfinite(scores)]
+        return float(np.median(scores)) if len(scores) else self.model.threshold - 1.0
 
     def _measured(self):
         """Noise of each channel; warns when events seem to point the other way."""
@@ -161,7 +198,7 @@ def detect_events(
     Parameters
     ----------
     recording : BaseRecording
-        Traces at the detector's sampling rate.
+        Traces at the detector's sampling rate, or at any with ``resample=True``.
     model : str | Path | EventDetector
         A detector, or the folder it was saved to.
     job_kwargs : dict, optional

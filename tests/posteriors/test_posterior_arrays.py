@@ -197,7 +197,7 @@ def networks():
     from si_neuroml.localization.torch_network import PosteriorNetwork
 
     torch.manual_seed(0)
-    module = PosteriorNetwork().eval()
+    module = PosteriorNetwork(basis_size=32).eval()
     torch.nn.init.normal_(module.output.weight, std=0.2)
     return module, SetNetwork({name: value.detach().numpy() for name, value in module.state_dict().items()})
 
