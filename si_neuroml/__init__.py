@@ -13,14 +13,17 @@ _PUBLIC = {
     "events_to_sorting": ".events.nodes",
     "fine_tune_localizer": ".localization.fine_tune",
     "fit_event_detector": ".events.fit",
+    "fit_event_detector_without_labels": ".events.without_labels",
     "fit_localizer": ".localization.fit",
     "generate_mearec_recording": ".groundtruth",
     "generate_voltage_imaging_recording": ".groundtruth",
     "load_model": ".modelfiles",
+    "plot_event_traces": ".widgets",
     "plot_reliability": ".widgets",
     "plot_spike_locations_on_probe": ".widgets",
     "read_mearec_ground_truth": ".groundtruth",
     "save_model": ".modelfiles",
+    "set_threshold_from_recording": ".events.without_labels",
 }
 __all__ = ["__version__", "register", "unregister", *_PUBLIC]
 

@@ -108,8 +108,10 @@ class EventDetector(NamedModel):
     def probability(self, scores: np.ndarray) -> np.ndarray:
         """That events of these scores are true, calibrated on held-out data, as float32 of the same shape."""
         slope, intercept = self.calibration
-        logits = np.clip(slope * np.asarray(scores, dtype="float64") + intercept, -700, 700)
-        return (1.0 / (1.0 + np.exp(-logits))).astype("float32")
+        scores = np.asarray(scores, dtype="float64")
+        logits = np.clip(slope * np.maximum(scores, -1e30) + intercept, -700, 700)
+        # minus infinity: a channel without data
+        return np.where(np.isneginf(scores), 0.0, 1.0 / (1.0 + np.exp(-logits))).astype("float32")
 
     def check_sampling_frequency(self, sampling_frequency: float) -> None:
         """Raise ModelMismatchError when a recording was not sampled at the detector's rate."""

@@ -97,13 +97,9 @@ def find_operating_point(
 def peak_candidates(scores: np.ndarray, settings: DetectorSettings) -> tuple[np.ndarray, np.ndarray]:
     """(events, scores) of the highest peaks of scores, some 60 per second and channel."""
     num_kept = max(1, round(CANDIDATES_PER_S * scores.size / settings.sampling_frequency))
-    finite = scores[np.isfinite(scores)]
-    if not len(finite):
-        return np.zeros(0, dtype=_POINT_DTYPE), np.zeros(0, dtype="float32")
-    # a score that not too many samples reach; every peak above it is a candidate
-    rank = max(0, len(finite) - 5 * num_kept)
-    floor = float(np.partition(finite, rank)[rank])
-    picks = pick_events(scores, floor, floor, exclude_sweep=settings.picking["exclude_sweep"], max_reach=0)
+    # every peak of a finite score; one of minus infinity is a channel without data
+    lowest = float(np.finfo("float32").min)
+    picks = pick_events(scores, lowest, lowest, exclude_sweep=settings.picking["exclude_sweep"], max_reach=0)
     kept = np.sort(np.argsort(-picks.scores, kind="stable")[:num_kept])
     events = np.zeros(len(kept), dtype=_POINT_DTYPE)
     events["sample_index"], events["channel_index"] = picks.sample_indices[kept], picks.channel_indices[kept]

@@ -107,6 +107,24 @@ def test_candidates_are_the_highest_peaks():
     np.testing.assert_array_equal(values, scores[0, events["sample_index"]])
 
 
+def test_wide_events_leave_room_for_noise_among_the_candidates():
+    """Many samples of high scores are few peaks: the others must not crowd noise out of the calibration."""
+    traces, scores = labelled_scores()
+    wide = scores.copy()
+    for sample in traces.labels["sample_index"]:
+        wide[0, sample - 8 : sample + 9] = np.maximum(wide[0, sample - 8 : sample + 9], 3.0)
+    events, _ = peak_candidates(wide, DetectorSettings(RATE, 1))
+    assert set(traces.labels["sample_index"]) <= set(events["sample_index"])
+    assert len(events) > 300
+
+
+def test_channels_without_data_are_no_events(strided):
+    probability = strided.probability(np.array([-np.inf, 100.0]))
+    np.testing.assert_allclose(probability, [0.0, 1.0], atol=1e-3)
+    flat = EventDetector("strided", strided.scorer, strided.settings, 1.0, 0.0, (0.0, 1.0), {})
+    assert flat.probability(np.array([-np.inf]))[0] == 0.0
+
+
 def test_probabilities_are_shares_of_true_events():
     rng = np.random.default_rng(0)
     scores = rng.normal(0, 2, 20_000)
