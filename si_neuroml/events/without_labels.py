@@ -109,28 +109,16 @@ def fit_event_detector_without_labels(
     raw, part = _chunks(recording)
     units = {"gains": info.gains[part], "offsets": info.offsets[part]}
     found = guess_polarity(np.concatenate(_conditioned(raw, upwards, units)[0], axis=1))
-    if polarity == "auto" and found.z < SURE_Z:
-        warnings.warn(
-            f"The traces do not say which way events point (skewness of {found.z:.1f} standard errors, "
-            f"{'up' if found.sign > 0 else 'down'}wards). Events are taken to point that way; pass polarity=1 (up) or "
-            "polarity=-1 (down) if it is known.",
-            stacklevel=2,
-        )
     sign = found.sign if polarity == "auto" else int(polarity)
+    if polarity == "auto" and found.z < SURE_Z:
+        _warn_of_polarity(found)
     settings = DetectorSettings(info.sampling_frequency, sign, **settings_kwargs)
     # again, because noise is measured on the side away from events
     x_list, noise = _conditioned(raw, settings, units)
     events = find_clear_events(x_list, settings)
     color = noise_color(x_list, settings, events)
     simulated = simulate_like(settings, color, events, indicator, num_cells=num_cells, duration_s=duration_s, seed=seed)
-    explained = simulated.summary["kinetics_explained"]
-    if explained is not None and explained < LIKE_INDICATOR:
-        warnings.warn(
-            f"The events that stand out are not shaped like the response of a voltage indicator to a spike, which "
-            f"explains {explained:.0%} of their mean. What is simulated is unlike them; labels or a matched filter "
-            "(si_neuroml.events.two_pass) may serve better.",
-            stacklevel=2,
-        )
+    _warn_of_shape(simulated.summary["kinetics_explained"])
     detector = fit_event_detector(
         simulated.recording,
         simulated.events,
@@ -196,7 +184,7 @@ def set_threshold_from_recording(
     Notes
     -----
     Skewed noise is counted wrongly: with a brightening indicator and 60 to 600 photons per sample, 8 % of the found
-    events were noise where 5 % were asked for; with a darkening one it were fewer than asked for. What is on the side
+    events were noise where 5 % were asked for; with a darkening one, fewer than asked for. What is on the side
     of events without being one, such as movement that always darkens, is not counted.
     """
     _check_choices(false_discovery_rate)
@@ -232,6 +220,25 @@ def _with_operating_point(detector, x_list, false_discovery_rate, num_times):
         calibration=calibration or detector.calibration,
         training={**detector.training, "operating_point": summary},
     )
+
+
+def _warn_of_polarity(found):
+    warnings.warn(
+        f"The traces do not say which way events point (skewness of {found.z:.1f} standard errors, "
+        f"{'up' if found.sign > 0 else 'down'}wards). Events are taken to point that way; pass polarity=1 (up) or "
+        "polarity=-1 (down) if it is known.",
+        stacklevel=3,
+    )
+
+
+def _warn_of_shape(explained):
+    if explained is not None and explained < LIKE_INDICATOR:
+        warnings.warn(
+            "The events that stand out are not shaped like the response of a voltage indicator to a spike, which "
+            f"explains {explained:.0%} of their mean. What is simulated is unlike them; labels or a matched filter "
+            "(si_neuroml.events.two_pass) may serve better.",
+            stacklevel=3,
+        )
 
 
 def _chunks(recording):
