@@ -168,4 +168,4 @@ def test_restricted_batches_hold_cells_of_these_models_and_false_peaks():
 
 def test_missing_shards_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="make_scenes"):
-        find_shards(tmp_path, ["all"])
+        find_shards([tmp_path], ["all"])

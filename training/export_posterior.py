@@ -7,6 +7,7 @@ The temperature (one factor on the standard deviations per class of probes) is f
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,15 +59,14 @@ def _standardized_errors(network, batches, slots):
     return squared, dof, count
 
 
-def _unseen_shards(scenes, card):
-    """Shards of the groups that a model may know and was not trained on."""
+def _unseen_shards(folders, card):
+    """The shards that no model is trained on, number 0, of the groups that this one may know."""
     # of a model that must not know the held-out cell models, neither may its temperature
     groups = GROUPS if "all" in card["groups"] else card["groups"]
-    found = [path for group in groups for path in sorted(scenes.glob(f"{group}_[0-9]*.npz"))]
-    return [path for path in found if path.stem not in card["shards"]]
+    return [folder / f"{group}_0000.npz" for folder in folders for group in groups]
 
 
-def export(trained: Path, scenes: Path, out: Path) -> NeuralPosterior:
+def export(trained: Path, scenes: Sequence[Path], out: Path) -> NeuralPosterior:
     """Read the weights, fit the temperature, save the model folder."""
     with np.load(trained / "weights.npz") as file:
         weights = {name: file[name] for name in file.files}
@@ -84,7 +84,11 @@ def export(trained: Path, scenes: Path, out: Path) -> NeuralPosterior:
         num_slots=slots,
         radius_um=RADIUS_UM,
         temperature=temperature,
-        training={**card, "held_out_cell_models": held_out, "temperature_shards": [path.stem for path in unseen]},
+        training={
+            **card,
+            "held_out_cell_models": held_out,
+            "temperature_shards": [f"{path.parent.name}/{path.stem}" for path in unseen],
+        },
     )
     model.save(out, overwrite=True)
     return model
@@ -94,7 +98,7 @@ def main() -> None:
     """Export from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trained", type=Path, required=True)
-    parser.add_argument("--scenes", type=Path, default=Path("outputs/scenes"))
+    parser.add_argument("--scenes", type=Path, nargs="+", default=[Path("outputs/scenes")])
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     model = export(arguments.trained, arguments.scenes, arguments.out)

@@ -3,6 +3,10 @@
     python -m training.train_posterior --scenes outputs/scenes --out outputs/posterior            (all cell models)
     python -m training.train_posterior --scenes outputs/scenes --out outputs/posterior_kept --groups kept
 
+and from the weights of a former training on, with more scenes:
+
+    python -m training.train_posterior --scenes outputs/scenes outputs/more --initial outputs/posterior --out outputs/b
+
 One core, about an hour for the default number of steps (see the model card). The state is saved every 500 steps; the
 same command given again goes on from there and, with the same shards, ends with the same weights.
 """
@@ -41,17 +45,24 @@ FIELDS = (
 WEIGHT_DECAY = 0.01
 
 
-def find_shards(folder: Path, groups: Sequence[str], limit: int | None = None) -> list[Path]:
-    """Shards to train on: all of some groups, or the first `limit` of each, but never number 0.
+def find_shards(folders: Sequence[Path], groups: Sequence[str], limit: int | None = None) -> list[Path]:
+    """Shards to train on: all of some groups, or the first `limit` of each in each folder, but never number 0.
 
     Raises
     ------
     FileNotFoundError
         When there are none.
     """
-    found = [path for group in groups for path in sorted(folder.glob(f"{group}_[0-9]*.npz"))[1:][:limit]]
+    found = [
+        path
+        for folder in folders
+        for group in groups
+        for path in sorted(folder.glob(f"{group}_[0-9]*.npz"))[1:][:limit]
+    ]
     if not found:
-        raise FileNotFoundError(f"No shards of {list(groups)} in {folder}: run python -m training.make_scenes first.")
+        raise FileNotFoundError(
+            f"No shards of {list(groups)} in {[str(f) for f in folders]}: run python -m training.make_scenes first."
+        )
     return found
 
 
@@ -126,7 +137,11 @@ class Batches:
 
 
 def train(
-    batches: Batches, settings: dict, out: Path | None = None, validation: Batches | None = None
+    batches: Batches,
+    settings: dict,
+    out: Path | None = None,
+    validation: Batches | None = None,
+    initial: dict[str, np.ndarray] | None = None,
 ) -> PosteriorNetwork:
     """The trained network; goes on from `out`/state.npz where there is one.
 
@@ -141,6 +156,8 @@ def train(
         Where the state is saved.
     validation : Batches, optional
         Reported on, nothing else.
+    initial : dict of arrays, optional
+        Weights to begin with, by name; random ones by default.
 
     Returns
     -------
@@ -149,6 +166,8 @@ def train(
     """
     torch.manual_seed(settings["seed"])
     network = PosteriorNetwork(**settings["network"])
+    if initial is not None:
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in initial.items()})
     average = PosteriorNetwork(**settings["network"])
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings["learning_rate"], weight_decay=WEIGHT_DECAY)
@@ -202,6 +221,14 @@ def evaluate(network: PosteriorNetwork, validation: Batches, limit: int = 20_000
     }
 
 
+def _shared_basis(folders):
+    """The basis of the waveforms, which must be the same in all folders."""
+    found = [np.load(folder / "basis.npz")["basis"] for folder in folders]
+    if any(not np.array_equal(basis, found[0]) for basis in found[1:]):
+        raise ValueError(f"The scenes of {[str(f) for f in folders]} have different bases: copy basis.npz first.")
+    return found[0]
+
+
 def _schedule(step, steps, warm_up=300):
     return min(1.0, (step + 1) / warm_up) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
@@ -240,8 +267,9 @@ def _resume(out, network, average, optimizer):
 def main() -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=Path, default=Path("outputs/scenes"))
+    parser.add_argument("--scenes", type=Path, nargs="+", default=[Path("outputs/scenes")])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--initial", type=Path, help="folder of a former training whose weights to begin with")
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
     parser.add_argument("--shards", type=int, help="use only so many of each group (learning curve)")
     parser.add_argument("--steps", type=int, default=50_000)
@@ -253,22 +281,28 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     shards = find_shards(arguments.scenes, arguments.groups, arguments.shards)
-    basis = np.load(arguments.scenes / "basis.npz")["basis"]
+    basis = _shared_basis(arguments.scenes)
     training = Batches(load_examples(shards), Augmentation(basis))
     if arguments.cell_models:
         names = sorted(load_currents())
         training.restrict([names.index(name) for name in arguments.cell_models])
-    validation = Batches(load_examples([arguments.scenes / "all_0000.npz"]))
+    validation = Batches(load_examples([folder / "all_0000.npz" for folder in arguments.scenes]))
     arguments.network = {"basis_size": basis.shape[1], **arguments.network}
     settings = {name: getattr(arguments, name) for name in ("steps", "batch_size", "learning_rate", "seed", "network")}
     print(f"{len(training)} examples, {len(validation)} for validation", flush=True)
-    network = train(training, settings, arguments.out, validation)
+    initial = None
+    if arguments.initial:
+        with np.load(arguments.initial / "weights.npz") as file:
+            initial = {name: file[name] for name in file.files if name != "basis"}
+    network = train(training, settings, arguments.out, validation, initial)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     weights["basis"] = basis
     save_atomically(arguments.out / "weights.npz", weights)
     result = evaluate(network, validation, 10**9)
     card = {"settings": settings, "groups": arguments.groups, "examples": len(training), "validation": result}
-    card |= {"shards": [path.stem for path in shards], "cell_models": arguments.cell_models}
+    card |= {"shards": [f"{path.parent.name}/{path.stem}" for path in shards], "cell_models": arguments.cell_models}
+    if arguments.initial:
+        card["initial"] = json.loads((arguments.initial / "training.json").read_text())
     (arguments.out / "training.json").write_text(json.dumps(card, indent=2))
 
 

@@ -47,7 +47,7 @@ class Variation:
 def draw_variation(rng: np.random.Generator) -> Variation:
     """The variation of a scene."""
     upright, wide = bool(rng.random() < 0.65), bool(rng.random() < 0.5)
-    duration, size = math.exp(rng.uniform(math.log(0.45), math.log(1.2))), rng.uniform(0.9, 1.5)
+    duration, size = math.exp(rng.uniform(math.log(0.3), math.log(1.15))), rng.uniform(0.9, 1.5)
     return Variation(upright, wide, duration if wide else 1.0, size if wide else 1.0)
 
 
