@@ -55,7 +55,8 @@ class EventDetector(NamedModel):
         Slope and intercept: the probability that a found event is true is the logistic function of
         ``slope * score + intercept``.
     training : dict
-        Summary of the training, for the reader.
+        Summary of the training, for the reader. Among it ``split`` and, where that is "cell", ``held_out_cells``: the
+        names, as str, of the cells that thresholds and probabilities were learned on.
     """
 
     kind: ClassVar[str] = "event_detector"
@@ -84,10 +85,16 @@ class EventDetector(NamedModel):
         """Samples that a chunk needs on either side, so that its events do not depend on where it was cut."""
         return self.settings.reach + max(self.scorer.before, self.scorer.after) + self.scorer.alignment - 1
 
-    def with_thresholds(self, threshold: float, low_threshold: float | None = None) -> Self:
-        """The same detector with other thresholds; the second defaults to the first where the old one is above it."""
+    def with_thresholds(
+        self, threshold: float, low_threshold: float | None = None, calibration: tuple[float, float] | None = None
+    ) -> Self:
+        """The same detector with other thresholds, and for other scores, as joint ones, another calibration.
+
+        The second threshold defaults to the old one, or to the first where the old one is above it.
+        """
         low = min(self.low_threshold, threshold) if low_threshold is None else low_threshold
-        return type(self)(self.network, self.scorer, self.settings, threshold, low, self.calibration, self.training)
+        calibration = self.calibration if calibration is None else calibration
+        return type(self)(self.network, self.scorer, self.settings, threshold, low, calibration, self.training)
 
     def resampled(self, sampling_frequency: float) -> Self:
         """The same detector for recordings at another rate, itself where that is its own.

@@ -56,6 +56,12 @@ class LineCoupling:
     ------
     InputError
         On values out of range.
+
+    Notes
+    -----
+    Probabilities are calibrated on the scores of single sites. An event that all sites see has a higher joint score
+    than it has at one, at the same noise, so that the probability of a joint score still ranks events, but is none:
+    see :func:`~si_neuroml.events.line_fit.fit_line_coupling` for one that is.
     """
 
     coupling: float = 0.5

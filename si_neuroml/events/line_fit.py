@@ -156,8 +156,9 @@ def fit_line_coupling(
     Returns
     -------
     FittedLine
-        Its thresholds should be found anew, with
-        :func:`~si_neuroml.events.operating_point.find_operating_point` on the joint scores.
+        Thresholds and the probability of a score should be found anew on the joint scores, with
+        :func:`~si_neuroml.events.operating_point.find_operating_point`, and given to the detector that is used with
+        this coupling: ``detector.with_thresholds(point.threshold, point.low_threshold, point.calibration)``.
 
     Raises
     ------

@@ -17,13 +17,13 @@ import numba
 import numpy as np
 
 from ..errors import InputError, TrainingError
+from .noise import MAD_PER_SD
 from .threshold import event_snippets
 
 __all__ = ["MatchedFilterScorer", "autocovariance", "whitened_filter"]
 
 # fewer samples between events than this do not tell the noise of the scores
 MIN_NOISE_SAMPLES = 1000
-MAD_PER_SD = 0.6744897501960817
 # samples filtered at a time; both blocks stay in the first cache
 BLOCK = 1024
 UNROLL = 8
@@ -73,10 +73,8 @@ class MatchedFilterScorer:
 
         Parameters
         ----------
-        x_list : sequence of float32 arrays, shape (num_channels, num_samples)
-            Conditioned traces.
-        events_list : sequence of structured arrays
-            Events of each, fields sample_index (in samples of these traces) and channel_index.
+        x_list, events_list
+            As for :meth:`ThresholdScorer.fit <si_neuroml.events.threshold.ThresholdScorer.fit>`.
         before, after : int
             Samples of the template before and after the event. 10 and 20 suit events of 1 to 5 ms at 3,328 Hz; slow
             indicators want a window that holds much of their decay, and a baseline of the same length before it.

@@ -46,7 +46,8 @@ class Polarity(NamedTuple):
     sign : int
         1 upwards, -1 downwards.
     z : float
-        Mean third power of the traces in units of its standard error, from 0; below about 3 the traces do not say.
+        Third moment of neighbouring samples in units of its standard error, from 0; below about 3 the traces do not
+        say.
     """
 
     sign: int
@@ -97,16 +98,18 @@ def noise_levels(
 
 
 def guess_polarity(x: np.ndarray, *, block_size: int = 512) -> Polarity:
-    """Whether events point upwards, from the skewness of conditioned traces.
+    """Whether events point upwards, from the joint skewness of neighbouring samples of conditioned traces.
 
-    Noise is as often above as below the baseline; events are on one side.
+    Events are on one side of the baseline and last several samples: of neighbours x and y, the mean of xy (x + y) / 2
+    has their sign. That of white noise is 0 even where it is skewed itself, as the few photons of dim traces are. What
+    is slower and on one side, such as movement that always darkens, is taken for events.
 
     Parameters
     ----------
     x : float32 array, shape (num_channels, num_samples)
         From :func:`~si_neuroml.events.conditioning.condition_traces` with ``polarity=1`` and noise levels.
     block_size : int, default: 512
-        The standard error comes from third moments of stretches of so many samples.
+        The standard error comes from the moments of stretches of so many samples.
 
     Returns
     -------
@@ -121,7 +124,10 @@ def guess_polarity(x: np.ndarray, *, block_size: int = 512) -> Polarity:
     if num_blocks < 2:
         raise InputError(f"The polarity needs at least {2 * block_size} samples of traces, got {x.shape[1]}.")
     clipped = np.clip(x[:, : num_blocks * block_size], -SKEWNESS_CLIP_SD, SKEWNESS_CLIP_SD).astype("float64")
-    moments = (clipped**3).reshape(-1, block_size).mean(axis=1)
+    # the baseline is a median: the mean of skewed noise lies beside it, and would bring its skewness back
+    blocks = (clipped - clipped.mean(axis=1, keepdims=True)).reshape(-1, block_size)
+    earlier, later = blocks[:, :-1], blocks[:, 1:]
+    moments = (0.5 * earlier * later * (earlier + later)).mean(axis=1)
     error = moments.std(ddof=1) / np.sqrt(len(moments))
     return Polarity(1 if moments.mean() >= 0 else -1, float(abs(moments.mean()) / error) if error > 0 else 0.0)
 

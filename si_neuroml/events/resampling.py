@@ -98,17 +98,10 @@ class ResampledScorer:
         return {**own, "rate_from": self.rate_from, "rate_to": self.rate_to}
 
     def scores(self, x: np.ndarray) -> np.ndarray:
-        """Scores of conditioned traces.
+        """Scores of conditioned traces, float32, shape (num_channels, num_samples).
 
-        Parameters
-        ----------
-        x : float32 array, shape (num_channels, num_samples)
-            The first sample at a frame that is a multiple of :attr:`alignment`.
-
-        Returns
-        -------
-        float32 array, shape (num_channels, num_samples)
-            Within :attr:`before` and :attr:`after` samples of the ends as if ``x`` went on reflected, nearly.
+        The first sample stands on a frame that is a multiple of :attr:`alignment`; within :attr:`before` and
+        :attr:`after` samples of the ends, scores are nearly as if ``x`` went on reflected.
         """
         num_samples = x.shape[1]
         if not num_samples:

@@ -37,8 +37,9 @@ class DetectorSettings:
         1 when events go up, -1 when they go down, as with indicators that darken.
     baseline_ms : float, default: 75
         The slow baseline follows what lasts longer than about this.
-    exclude_sweep_ms : float, default: 1.5
-        An event is the highest score within this time on its channel; no neuron fires again sooner.
+    exclude_sweep_ms : float, default: 2
+        An event is the highest score within this time on its channel. No cell has two action potentials sooner, but a
+        network may see a strong one twice.
     max_reach_ms : float, default: 25
         Onset and offset lie at most this far from the event.
 
@@ -51,7 +52,7 @@ class DetectorSettings:
     sampling_frequency: float
     polarity: int
     baseline_ms: float = 75.0
-    exclude_sweep_ms: float = 1.5
+    exclude_sweep_ms: float = 2.0
     max_reach_ms: float = 25.0
 
     def __post_init__(self):

@@ -10,6 +10,7 @@ from spikeinterface.widgets.base import BaseWidget, to_attr
 
 from ..errors import InputError
 from ..events.labels import as_labels
+from ..events.line import JointSites, LineCoupling
 from ..modelfiles import NamedModel
 from .event_window import detect_in_window, events_in_window, read_window, scaled_traces, split_bars
 
@@ -55,6 +56,9 @@ class EventTracesWidget(BaseWidget):
         Unit of the traces, for the axes. Default: the recording's property "physical_unit"; or µV if it has gains.
     noise_levels : array, shape (num_channels,), optional
         Noise sd of each channel of the recording, as for ``detect_peaks(method="learned_events")``. Default: measured.
+    joint : dict | LineCoupling | JointSites, optional
+        How sites of one dendrite count for each other, as there. All channels are then read and scored, those drawn or
+        not. See :class:`~si_neuroml.events.line.LineCoupling` on the probability of joint scores.
     label_half_width_ms, channels_of_units : optional
         Of the labels, as for :func:`si_neuroml.fit_event_detector`.
     backend : str, optional
@@ -98,15 +102,16 @@ class EventTracesWidget(BaseWidget):
         conditioned: bool = False,
         unit: str | None = None,
         noise_levels: np.ndarray | None = None,
+        joint: dict[str, Any] | LineCoupling | JointSites | None = None,
         label_half_width_ms: float = 0.75,
         channels_of_units: Mapping[Any, Sequence[Any]] | None = None,
         backend: str | None = None,
         **backend_kwargs,
     ):
-        if conditioned and detector is None:
-            raise InputError("conditioned=True needs a detector: the conditioning belongs to it.")
+        if detector is None and (conditioned or joint is not None):
+            raise InputError("conditioned and joint need a detector: conditioning and scores belong to it.")
         window = read_window(recording, channel_ids, segment_index, time_range)
-        found = None if detector is None else detect_in_window(window, detector, noise_levels)
+        found = None if detector is None else detect_in_window(window, detector, noise_levels, joint)
         if events is not None:
             events = events_in_window(window, events)
         elif found is not None:

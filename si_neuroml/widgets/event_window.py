@@ -11,6 +11,7 @@ from spikeinterface.core import BaseRecording, get_chunk_with_margin
 
 from ..errors import InputError
 from ..events.conditioning import condition_traces, reflect_ends
+from ..events.line import JointSites, LineCoupling, joint_scores
 from ..events.nodes import DetectLearnedEvents
 from ..modelfiles import NamedModel
 
@@ -149,7 +150,10 @@ def _frames(recording, segment, time_range):
 
 
 def detect_in_window(
-    window: Window, detector: NamedModel | str | Path, noise_levels: np.ndarray | None = None
+    window: Window,
+    detector: NamedModel | str | Path,
+    noise_levels: np.ndarray | None = None,
+    joint: dict[str, Any] | LineCoupling | JointSites | None = None,
 ) -> Found:
     """What detection in the whole recording gives in the window, from the samples that this takes.
 
@@ -161,21 +165,24 @@ def detect_in_window(
         A detector, or the folder it was saved to.
     noise_levels : array, shape (num_channels,), optional
         Of each channel of the whole recording. Default: measured.
+    joint : dict | LineCoupling | JointSites, optional
+        As for ``detect_peaks(method="learned_events")``. All channels of the whole recording are then scored.
 
     Raises
     ------
     InputError
-        On noise levels of another length.
+        On noise levels of another length, or sites that cannot be joined.
     ModelMismatchError
         When the detector was fitted at another sampling rate.
     """
-    recording = window.recording
+    # a joint score hangs on sites that are not drawn, and its center on all of them
+    recording, rows = (window.recording, slice(None)) if joint is None else (window.whole, window.channels)
     if noise_levels is not None:
         noise_levels, expected = np.asarray(noise_levels), window.whole.get_num_channels()
         if noise_levels.shape != (expected,):
             raise InputError(f"noise_levels must hold one number for each of {expected} channels of the recording.")
-        noise_levels = noise_levels[window.channels]
-    node = DetectLearnedEvents(recording, detector, noise_levels=noise_levels, allow_nan=True)
+        noise_levels = noise_levels[window.channels] if joint is None else noise_levels
+    node = DetectLearnedEvents(recording, detector, noise_levels=noise_levels, allow_nan=True, joint=joint)
     model, margin = node.model, node.get_margin()
     # as SpikeInterface's pipeline reads a chunk
     segment = recording.segments[window.segment]
@@ -183,11 +190,12 @@ def detect_in_window(
     first_frame, num_samples = window.start - margin, node.info.num_samples[window.segment]
     units = {"gains": node.info.gains, "offsets": node.info.offsets}
     scores, first = model.scores(chunk, first_frame, num_samples, noise=node.noise_levels, **units)
+    scores = (scores if node.line is None else joint_scores(scores, node.line))[rows]
     missing = max(0, -first_frame), max(0, first_frame + len(chunk) - num_samples)
     options = {**units, **model.settings.baseline, "polarity": model.settings.polarity}
     conditioned = condition_traces(
         reflect_ends(chunk, *missing), first_frame, noise_levels=node.noise_levels, **options
-    )
+    )[rows]
     owned = (window.start, window.stop)
     return Found(
         conditioned[:, margin : len(chunk) - margin],
