@@ -26,15 +26,13 @@ MAX_SAMPLES = 20_000_000
 MIN_DURATION_S, MIN_CHUNK_S = 1.0, 0.1
 # a trace and its negative compete within this time on either side
 PLACE_MS = 5.0
-# mean third power of the traces in standard errors, below which they do not say which way events point
+# third moment of neighbouring samples in standard errors, below which they do not say which way events point
 SURE_Z = 3.0
 # share of the mean event's variance that the simulated kinetics should explain
 LIKE_INDICATOR = 0.8
 # windows of so long, and what suits a few thousand of them
 WINDOW_MS = 150.0
 TRAINING = {"batch_size": 32, "max_epochs": 40, "patience": 8}
-# no cell has two action potentials within this time; a network may see one twice
-EXCLUDE_SWEEP_MS = 2.0
 
 
 def fit_event_detector_without_labels(
@@ -74,10 +72,10 @@ def fit_event_detector_without_labels(
         ``si_neuroml.groundtruth.settings.IndicatorSettings`` with what is known of the indicator's kinetics. Default:
         from the events that stand out; where none does, wide ranges.
     polarity : "auto" | 1 | -1, default: "auto"
-        Whether events point up or down. "auto": the side to which the traces are skewed, with a warning where they
-        hardly are.
+        Whether events point up or down. "auto": the side to which neighbouring samples are skewed, with a warning
+        where they hardly are.
     network_kwargs, training_kwargs, settings_kwargs : dict, optional
-        As for :func:`si_neuroml.fit_event_detector`, but that ``exclude_sweep_ms`` is 2.
+        As for :func:`si_neuroml.fit_event_detector`.
     num_cells : int, default: 48
         Simulated cells with two sites each, a quarter of them silent.
     duration_s : float, default: 15
@@ -104,7 +102,7 @@ def fit_event_detector_without_labels(
     """
     _check_choices(false_discovery_rate, polarity, num_cells, duration_s)
     info = trace_info(recording)
-    settings_kwargs = {"exclude_sweep_ms": EXCLUDE_SWEEP_MS, **(settings_kwargs or {})}
+    settings_kwargs = settings_kwargs or {}
     upwards = DetectorSettings(info.sampling_frequency, 1, **settings_kwargs)
     raw, part = _chunks(recording)
     units = {"gains": info.gains[part], "offsets": info.offsets[part]}

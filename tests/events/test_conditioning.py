@@ -211,6 +211,33 @@ def test_polarity_of_noise_is_not_sure():
     assert 0.3 < np.mean(zs) < 1.5
 
 
+@pytest.mark.parametrize("num_photons", [2, 10, 60])
+def test_few_photons_are_not_taken_for_events(num_photons):
+    """They are skewed upwards, and are white."""
+    zs = []
+    for seed in range(6):
+        counts = np.random.default_rng(seed).poisson(num_photons, (40_000, 6)).astype("float32")
+        x = condition_traces(counts, 0, noise_levels=noise_levels([counts], **BLOCKS), **BLOCKS)
+        assert abs((x**3).mean()) > 0.1
+        zs.append(guess_polarity(x).z)
+    assert max(zs) < 3
+    assert np.mean(zs) < 1.5
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_polarity_of_events_in_few_photons(sign):
+    rng = np.random.default_rng(3)
+    rate = np.full((40_000, 6), 10.0)
+    for channel in range(6):
+        for start in rng.choice(np.arange(20, 39_900, 60), 60, replace=False):
+            rate[start : start + 5, channel] += sign * 10.0 * np.array([0.4, 0.9, 0.7, 0.4, 0.2])
+    counts = rng.poisson(rate).astype("float32")
+    x = condition_traces(counts, 0, noise_levels=noise_levels([counts], **BLOCKS), **BLOCKS)
+    polarity = guess_polarity(x)
+    assert polarity.sign == sign
+    assert polarity.z > 5
+
+
 @settings(max_examples=50, deadline=None)
 @given(num_samples=st.integers(1, 40), left=st.integers(0, 100), right=st.integers(0, 100))
 def test_reflection_is_that_of_numpy(num_samples, left, right):
