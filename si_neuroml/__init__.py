@@ -9,20 +9,32 @@ __version__ = "0.1.0"
 
 # public names and where they live; looked up when first used, so that importing the package loads no torch
 _PUBLIC = {
+    "RegionDataset": ".regions.dataset",
+    "convert_to_area_hdf5": ".regions.area_conversion",
     "detect_events": ".events.nodes",
+    "evaluate_region_models": ".regions.evaluation",
+    "event_learning_curve": ".events.learning_curve",
     "events_to_sorting": ".events.nodes",
     "fine_tune_localizer": ".localization.fine_tune",
     "fit_event_detector": ".events.fit",
     "fit_event_detector_without_labels": ".events.without_labels",
     "fit_localizer": ".localization.fit",
+    "fit_region_classifier": ".regions.fit",
     "generate_mearec_recording": ".groundtruth",
+    "generate_region_sessions": ".groundtruth",
     "generate_voltage_imaging_recording": ".groundtruth",
     "load_model": ".modelfiles",
     "plot_event_traces": ".widgets",
+    "plot_region_features": ".widgets",
+    "plot_region_matrix": ".widgets",
+    "plot_region_responses": ".widgets",
+    "plot_region_unit_counts": ".widgets",
     "plot_reliability": ".widgets",
     "plot_spike_locations_on_probe": ".widgets",
     "read_mearec_ground_truth": ".groundtruth",
     "save_model": ".modelfiles",
+    "search_event_detector": ".events.search",
+    "search_region_classifier": ".regions.search",
     "set_threshold_from_recording": ".events.without_labels",
 }
 __all__ = ["__version__", "register", "unregister", *_PUBLIC]

@@ -77,8 +77,15 @@ def _extensions() -> tuple[Any, list[type]]:
     from spikeinterface.core import sortinganalyzer
 
     from .localization.extension import ComputeSpikeLocationPosteriors, ComputeUnitLocationPosteriors
+    from .regions.extension import ComputeRegionFeatures
+    from .regions.predictions_extension import ComputeRegionPredictions
 
-    return sortinganalyzer, [ComputeSpikeLocationPosteriors, ComputeUnitLocationPosteriors]
+    return sortinganalyzer, [
+        ComputeSpikeLocationPosteriors,
+        ComputeUnitLocationPosteriors,
+        ComputeRegionFeatures,
+        ComputeRegionPredictions,
+    ]
 
 
 def register() -> None:
@@ -108,6 +115,9 @@ def register() -> None:
         _remove_extensions(core, extensions)
         for extension in extensions:
             core.register_result_extension(extension)
+            # SpikeInterface deletes the children of required parents only; what came from an optional one is as stale
+            for parent in extension.get_optional_dependencies():
+                core._extension_children[parent].append(extension.extension_name)
 
 
 def unregister() -> None:

@@ -6,12 +6,17 @@ only when a simulation is run. The templates are data under CC BY-NC-SA 4.0, see
 
 Voltage imaging: ``generate_voltage_imaging_recording`` makes one with every event known, from simulated cells or from
 measured potentials (``membrane_potential_from_recording``).
+
+Sorted units in known brain regions: ``generate_region_sessions``, with effects of animals and labs on purpose.
 """
 
 from .imaging_events import VOLTAGE_EVENT_DTYPE
 from .mearec import derive_seeds, generate_mearec_recording, read_mearec_ground_truth
 from .measured_potential import as_membrane_potential, membrane_potential_from_recording
 from .membrane_potential import MembranePotential
+from .region_analyzers import region_session_analyzer
+from .region_firing import RegionProfile
+from .region_sessions import RegionEffects, RegionSession, Scatter, generate_region_sessions
 from .selection import select_background, select_cells
 from .settings import DendriteSettings, ImagingSettings, IndicatorSettings, MembraneSettings, MotionSettings
 from .templates import (
@@ -34,11 +39,16 @@ __all__ = [
     "MembranePotential",
     "MembraneSettings",
     "MotionSettings",
+    "RegionEffects",
+    "RegionProfile",
+    "RegionSession",
+    "Scatter",
     "VoltageImagingGroundTruth",
     "as_membrane_potential",
     "cell_type_of_model",
     "derive_seeds",
     "generate_mearec_recording",
+    "generate_region_sessions",
     "generate_voltage_imaging_recording",
     "join_templates",
     "list_probes",
@@ -47,6 +57,7 @@ __all__ = [
     "membrane_potential_from_recording",
     "read_mearec_ground_truth",
     "read_templates",
+    "region_session_analyzer",
     "select_background",
     "select_cells",
 ]

@@ -1,14 +1,31 @@
 """Plots of what si_neuroml computes, as SpikeInterface widgets; matplotlib loads when something is drawn."""
 
 from .event_traces import EventTracesWidget, plot_event_traces
+from .region_exploration import (
+    RegionFeaturesWidget,
+    RegionResponsesWidget,
+    RegionUnitCountsWidget,
+    plot_region_features,
+    plot_region_responses,
+    plot_region_unit_counts,
+)
+from .region_matrix import RegionMatrixWidget, plot_region_matrix
 from .reliability import ReliabilityWidget, plot_reliability
 from .spike_locations import SpikeLocationsOnProbeWidget, plot_spike_locations_on_probe
 
 __all__ = [
     "EventTracesWidget",
+    "RegionFeaturesWidget",
+    "RegionMatrixWidget",
+    "RegionResponsesWidget",
+    "RegionUnitCountsWidget",
     "ReliabilityWidget",
     "SpikeLocationsOnProbeWidget",
     "plot_event_traces",
+    "plot_region_features",
+    "plot_region_matrix",
+    "plot_region_responses",
+    "plot_region_unit_counts",
     "plot_reliability",
     "plot_spike_locations_on_probe",
 ]
