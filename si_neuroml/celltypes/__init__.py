@@ -1,0 +1,1 @@
+"""What type of neuron is this? Scalograms and features of current-clamp sweeps and of sorted units."""
