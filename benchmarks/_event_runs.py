@@ -14,16 +14,24 @@ from si_neuroml.errors import TrainingError
 from si_neuroml.events.nodes import DetectLearnedEvents
 from si_neuroml.events.operating_point import peak_candidates
 from si_neuroml.events.settings import EVENT_DTYPE
+from si_neuroml.events.without_labels import set_threshold_from_recording
 
 # below this probability found events count for nothing, not even for average precision and calibration
 LEAST_PROBABILITY = 0.05
+# whose threshold is also set without labels, for this rate
+LABEL_FREE, FALSE_DISCOVERY_RATE = ("threshold", "matched_filter", "strided"), 0.05
 COLUMNS = {"sample_index": "int32", "channel_index": "int16", "segment_index": "int16", "probability": "float32"}
 
 
 def run_fold(
-    network: str, train: list[LabelledCell], test: list[LabelledCell], choices: list[dict[str, Any]], **options: Any
+    network: str,
+    train: list[LabelledCell],
+    test: list[LabelledCell],
+    choices: list[dict[str, Any]],
+    silent: LabelledCell | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Fit to the cells `train` and find the events of the cells `test`, as numbers and text.
+    """Fit to the cells `train` and find the events of the cells `test`, and of silent ones, as numbers and text.
 
     Of several `choices` of arguments of fit_event_detector(), the one with the best F1 on those of the training cells
     that it holds out is taken.
@@ -41,13 +49,26 @@ def run_fold(
     result = {"train_s": time.process_time() - start, "train_wall_s": time.perf_counter() - wall}
     result |= {"held_out": best.training["held_out"], "epochs": len(best.training.get("loss", []))}
     result |= {"settings": {"polarity": best.settings.polarity, "choices": tried}, "found": {}, "detect_s": 0.0}
+    test = test if silent is None else [*test, silent]
     for cell in test:
         start = time.process_time()
         found = found_events(best, cell.recording)
         result["detect_s"] += time.process_time() - start
         result["found"][cell.name] = packed(*found)
+    if silent is not None and network in LABEL_FREE:
+        result["label_free_per_minute"] = label_free_per_minute(best, silent, FALSE_DISCOVERY_RATE)
     result["channel_s"] = sum(c.recording.get_total_duration() * c.recording.get_num_channels() for c in test)
     return result
+
+
+def label_free_per_minute(detector, silent: LabelledCell, false_discovery_rate: float) -> float:
+    """Events per minute and channel in cells without any, at the threshold that needs no labels."""
+    with warnings.catch_warnings():
+        # that nothing stands out is what should come out
+        warnings.simplefilter("ignore")
+        moved = set_threshold_from_recording(detector, silent.recording, false_discovery_rate)
+    kept, _ = found_events(moved, silent.recording)
+    return 60 * len(kept) / (silent.recording.get_total_duration() * silent.recording.get_num_channels())
 
 
 def fitted(network, train, **options):

@@ -9,7 +9,13 @@ from si_neuroml.events.evaluation import event_scores
 
 HEADER = ["", "F1", "95 %", "precision", "recall", "average precision", "mean of cells", "bias ms", "sd ms"]
 SAMPLE_HEADER = ["sample F1", "95 %", "calibration error"]
-COST_HEADER = ["false/min, sweeps", "false/min, silent cells", "fit, s", "detect, x real time"]
+COST_HEADER = [
+    "false/min, sweeps",
+    "false/min, silent cells",
+    "label-free, 5 %",
+    "fit, s",
+    "detect, x real time",
+]
 
 
 def pooled(runs, headline_ms, tolerances_ms, num_resamples=2000):
@@ -45,6 +51,12 @@ def false_per_minute(runs):
     return 60.0 * found / seconds if runs else None
 
 
+def label_free(results):
+    """Mean of the events per minute in silent cells at the label-free threshold, where there is one."""
+    known = [result["label_free_per_minute"] for result in results if "label_free_per_minute" in result]
+    return float(np.mean(known)) if known else None
+
+
 def cost(results):
     """Median seconds of a fit, and how many times faster than real time one channel is searched."""
     fit = float(np.median([result["train_s"] for result in results]))
@@ -64,6 +76,7 @@ def print_scores(title, summaries):
             row += [three(summary["samples"]["f1"]), span(confidence.get("sample_f1"))]
         error = (summary["calibration"] or {}).get("error")
         row += [three(error), summary["silent"]["false_per_minute"], summary["silent_cells_per_minute"]]
+        row.append(summary["label_free_per_minute"])
         rows.append([*row, summary["cost"]["fit_s"], round(summary["cost"]["times_real_time"])])
     middle = SAMPLE_HEADER if with_samples else SAMPLE_HEADER[-1:]
     print_table(title, [*HEADER, *middle, *COST_HEADER], rows)
@@ -85,8 +98,11 @@ def print_cells(summaries):
 
 def print_seeds(by_seed):
     """F1 of each seed by itself."""
-    rows = [[name, *(three(one["headline"]["f1"]) for one in seeds.values())] for name, seeds in by_seed.items()]
-    print_table("F1 by seed", ["", *(f"seed {seed}" for seed in next(iter(by_seed.values())))], rows)
+    seeds = max(by_seed.values(), key=len)
+    rows = []
+    for name, of in by_seed.items():
+        rows.append([name, *(three(of[seed]["headline"]["f1"]) if seed in of else None for seed in seeds)])
+    print_table("F1 by seed", ["", *(f"seed {seed}" for seed in seeds)], rows)
 
 
 def compared(scores, one, other):

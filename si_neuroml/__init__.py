@@ -28,6 +28,7 @@ _PUBLIC = {
     "plot_region_features": ".widgets",
     "plot_region_matrix": ".widgets",
     "plot_region_responses": ".widgets",
+    "plot_region_track": ".widgets",
     "plot_region_unit_counts": ".widgets",
     "plot_reliability": ".widgets",
     "plot_spike_locations_on_probe": ".widgets",

@@ -29,8 +29,10 @@ __all__ = [
 
 # import paths and not classes: naming a model must not import torch
 MODEL_KINDS: dict[str, str] = {
+    "cell_type_classifier": "si_neuroml.celltypes.classifier:CellTypeClassifier",
     "event_detector": "si_neuroml.events.detector:EventDetector",
     "neural_posterior": "si_neuroml.localization.neural_posterior:NeuralPosterior",
+    "region_classifier": "si_neuroml.regions.classifier:RegionClassifier",
     "vae_localizer": "si_neuroml.localization.model:VAELocalizer",
 }
 

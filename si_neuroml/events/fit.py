@@ -11,19 +11,21 @@ from .conditioning import condition_traces
 from .detector import SCORERS, EventDetector, load_scorer
 from .labels import as_labels
 from .noise import noise_levels
-from .operating_point import find_operating_point
+from .operating_point import find_operating_point, held_out_average_precision
 from .recordings import sample_chunks, trace_info
 from .settings import DetectorSettings
-from .windows import LabelledTraces, split_by_cell, split_in_time
+from .windows import LabelledTraces, folds_by_cell, folds_in_time, split_by_cell, split_in_time
 
-__all__ = ["fit_event_detector", "labelled_traces"]
+__all__ = ["fit_event_detector", "fit_to_traces", "labelled_traces"]
 
 # where the trace turns after an event: its polarity is looked for up to so long after the label
 POLARITY_MS = (1.0, 5.0)
 # templates of the matched filter, and where the lag of the threshold is sought
 TEMPLATE_MS = (3.0, 6.0)
-# the target of a network falls over this time on either side of an event
-TARGET_MS = 0.75
+# these are fitted in seconds, so often that every cell is held out once
+FITTED_IN_SECONDS, NUM_FOLDS = ("strided", "matched_filter", "threshold"), 4
+# the target of a network falls over this share of the tolerance on either side of an event, in samples at least so much
+TARGET_SD, LEAST_TARGET_SD = 1 / 3, 0.5
 
 
 def fit_event_detector(
@@ -39,6 +41,7 @@ def fit_event_detector(
     channels_of_units: Mapping[Any, Sequence[Any]] | None = None,
     cells: Sequence[Any] | None = None,
     split: str = "cell",
+    num_folds: int | None = None,
     held_out_fraction: float = 0.25,
     tolerance_ms: float = 0.9,
     seed: int = 0,
@@ -75,12 +78,18 @@ def fit_event_detector(
         For each recording one name per channel: which cell it shows. Default: the property "cell" of the channels, or
         the recording, if there are several; else each channel is its own.
     split : "cell" | "time", default: "cell"
-        What early stopping, thresholds and probabilities are learned on: cells that are not trained on, or (also where
-        there is one cell only) the end of each segment, which says nothing about other cells.
+        What thresholds and probabilities are learned on: cells, or (also where there is one cell only) stretches of
+        time, that the scores come from no training on. The second says nothing about other cells.
+    num_folds : int, optional
+        From 2 on: cells, or each segment, are divided into so many parts; each is scored by a network trained on the
+        others, thresholds and probabilities are learned from all these scores, and the detector is trained on
+        everything. 1: a part is held out once, which is quicker, but two cells rarely stand for all; networks with a
+        patience also stop training by it. Default: 4 for those that are fitted in seconds ("strided",
+        "matched_filter", "threshold"), 1 for the others.
     held_out_fraction : float, default: 0.25
-        How much of them.
+        How much is held out with one fold.
     tolerance_ms : float, default: 0.9
-        A found event counts as true within this time of a labelled one.
+        A found event counts as true within this time of a labelled one. Networks learn times as sharply as this asks.
     seed : int, default: 0
         Of the split, the weights and the order of training.
     device : str, default: "cpu"
@@ -106,6 +115,8 @@ def fit_event_detector(
         raise InputError(
             f'split must be "cell" or "time", held_out_fraction within 0 and 1; got {split!r}, {held_out_fraction!r}.'
         )
+    if num_folds is not None and not (isinstance(num_folds, int) and num_folds > 0):
+        raise InputError(f"num_folds must be a whole number from 1 on, or None; got {num_folds!r}.")
     traces, settings = labelled_traces(
         recording,
         events,
@@ -115,19 +126,65 @@ def fit_event_detector(
         channels_of_units=channels_of_units,
         cells=cells,
     )
-    num_cells = len({str(part.cells[c]) for part in traces for c in part.labels["channel_index"]})
-    if split == "cell" and num_cells > 1:
-        train, held_out = split_by_cell(traces, held_out_fraction, seed)
-    else:
-        split = "time"
-        train, held_out = split_in_time(traces, held_out_fraction)
-    options = {"seed": seed, "device": device, "progress_bar": progress_bar}
-    scorer, summary = _fit_scorer(
-        network, train, held_out, settings, network_kwargs or {}, training_kwargs or {}, options
+    return fit_to_traces(
+        traces,
+        settings,
+        network,
+        network_kwargs=network_kwargs,
+        training_kwargs=training_kwargs,
+        split=split,
+        num_folds=num_folds,
+        held_out_fraction=held_out_fraction,
+        tolerance_ms=tolerance_ms,
+        seed=seed,
+        device=device,
+        progress_bar=progress_bar,
     )
-    point = find_operating_point(held_out, [scorer.scores(part.x) for part in held_out], settings, tolerance_ms)
+
+
+def fit_to_traces(
+    traces: Sequence[LabelledTraces],
+    settings: DetectorSettings,
+    network: str = "strided",
+    *,
+    network_kwargs: dict[str, Any] | None = None,
+    training_kwargs: dict[str, Any] | None = None,
+    split: str = "cell",
+    num_folds: int | None = None,
+    held_out_fraction: float = 0.25,
+    tolerance_ms: float = 0.9,
+    seed: int = 0,
+    device: str = "cpu",
+    progress_bar: bool = True,
+) -> EventDetector:
+    """Fit a detector to what :func:`labelled_traces` returns.
+
+    Other parameters and errors are those of :func:`fit_event_detector`.
+    """
+    if num_folds is None:
+        num_folds = NUM_FOLDS if network in FITTED_IN_SECONDS else 1
+    num_cells = len({str(part.cells[c]) for part in traces for c in part.labels["channel_index"]})
+    split = "cell" if split == "cell" and num_cells > 1 else "time"
+    if num_folds > 1:
+        parts = folds_by_cell(traces, num_folds, seed) if split == "cell" else folds_in_time(traces, num_folds)
+    else:
+        once = (held_out_fraction, seed) if split == "cell" else (held_out_fraction,)
+        parts = [(split_by_cell if split == "cell" else split_in_time)(traces, *once)]
+    options = {"seed": seed, "device": device, "progress_bar": progress_bar, "tolerance_ms": tolerance_ms}
+    arguments = (settings, network_kwargs or {}, training_kwargs or {}, options)
+    held_out, scores = [], []
+    for train, part in parts:
+        scorer, summary = _fit_scorer(network, train, part, *arguments)
+        held_out += part
+        scores += [scorer.scores(one.x) for one in part]
+    if num_folds > 1:
+        train = traces
+        scorer, summary = _fit_scorer(network, train, None, *arguments)
+    point = find_operating_point(held_out, scores, settings, tolerance_ms)
     summary |= {"split": split, "held_out": point.summary, "num_cells": num_cells, "seed": seed}
-    summary["num_events"] = sum(len(part.labels) for part in train)
+    summary |= {"num_folds": len(parts), "num_events": sum(len(part.labels) for part in train)}
+    if split == "cell":
+        summary["held_out_cells"] = sorted({str(cell) for part in held_out for cell in part.cells})
     return EventDetector(network, scorer, settings, point.threshold, point.low_threshold, point.calibration, summary)
 
 
@@ -192,23 +249,36 @@ def _fit_scorer(network, train, held_out, settings, network_kwargs, training_kwa
     if network == "svm":
         arguments = {"seed": options["seed"], **network_kwargs}
         return scorer_class.fit(x_list, labels, settings.sampling_frequency, **arguments), {}
-    options = options | {"half_width": settings.samples(TARGET_MS)}
-    return _fit_network(network, train, held_out, network_kwargs, training_kwargs, options)
+    return _fit_network(network, train, held_out, settings, network_kwargs, training_kwargs, options)
 
 
-def _fit_network(network, train, held_out, network_kwargs, training_kwargs, options):
+def _fit_network(network, train, held_out, settings, network_kwargs, training_kwargs, options):
     from ..training import seeded
     from .network_training import train_network, training_settings
     from .networks import build_network
 
+    tolerance_ms = options.get("tolerance_ms", 0.9)
+
+    def scorer_of(module):
+        own = [module] if network == "strided" else [network, module]
+        return load_scorer(network).from_network(*own)
+
+    def held_out_score(module):
+        scores = [scorer_of(module).scores(part.x) for part in held_out]
+        return held_out_average_precision(held_out, scores, settings, tolerance_ms)
+
+    target_sd = TARGET_SD * tolerance_ms * settings.sampling_frequency / 1000.0
     with seeded(options["seed"]):
         module = build_network(network, **network_kwargs)
-    how = training_settings(network, **training_kwargs)
-    summary = train_network(module, train, held_out, how, **options)
-    scorer_class = load_scorer(network)
-    if network == "strided":
-        return scorer_class.from_network(module), summary
-    return scorer_class.from_network(network, module), summary
+    summary = train_network(
+        module,
+        train,
+        training_settings(network, **training_kwargs),
+        target_sd=max(LEAST_TARGET_SD, target_sd),
+        held_out_score=None if held_out is None else held_out_score,
+        **{name: options[name] for name in ("seed", "device", "progress_bar")},
+    )
+    return scorer_of(module), summary
 
 
 def _conditioned(recording, settings):
@@ -236,7 +306,8 @@ def _cell_names(recordings, cells):
         own = one.get_property("cell")
         if own is None:
             own = np.arange(one.get_num_channels()) if len(recordings) == 1 else np.zeros(one.get_num_channels(), int)
-        names.append(np.asarray([f"{number}/{name}" for name in own]))
+        prefix = f"{number}/" if len(recordings) > 1 else ""
+        names.append(np.asarray([f"{prefix}{name}" for name in own]))
     return names
 
 

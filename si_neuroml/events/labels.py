@@ -12,6 +12,8 @@ __all__ = ["LABEL_DTYPE", "as_labels", "label_mask", "label_targets"]
 
 # sample_index is -1 where only the interval is known
 LABEL_DTYPE = np.dtype([("sample_index", "int64"), ("channel_index", "int64"), ("onset", "int64"), ("offset", "int64")])
+# target of a network inside an event, away from its time
+INSIDE = 0.05
 _PERIOD_NAMES = ("start_sample_index", "end_sample_index")
 
 
@@ -76,11 +78,11 @@ def label_mask(labels: np.ndarray, num_channels: int, num_samples: int) -> np.nd
     return np.cumsum(edges[:, :-1], axis=1) > 0
 
 
-def label_targets(labels: np.ndarray, num_channels: int, num_samples: int, half_width: int) -> np.ndarray:
+def label_targets(labels: np.ndarray, num_channels: int, num_samples: int, sd: float) -> np.ndarray:
     """What a network should say of each sample, so that its output tells the event's time as well as its extent.
 
-    One at the time of an event, falling linearly to one half over `half_width` samples; one half elsewhere inside it;
-    0 outside.
+    One at the time of an event, falling like a Gaussian; elsewhere inside it a little, :data:`INSIDE`, so that where an
+    event ends does not compete with when it happens; 0 outside.
 
     Parameters
     ----------
@@ -88,19 +90,20 @@ def label_targets(labels: np.ndarray, num_channels: int, num_samples: int, half_
         LABEL_DTYPE, every sample_index known.
     num_channels, num_samples : int
         Of the traces.
-    half_width : int
-        In samples, from 0.
+    sd : float
+        Of the Gaussian, in samples.
 
     Returns
     -------
     float32 array, shape (num_channels, num_samples)
     """
-    targets = 0.5 * label_mask(labels, num_channels, num_samples).astype("float32")
-    for lag in range(-half_width, half_width + 1):
+    targets = np.float32(INSIDE) * label_mask(labels, num_channels, num_samples).astype("float32")
+    reach = int(np.ceil(3 * sd))
+    for lag in range(-reach, reach + 1):
         sample = labels["sample_index"] + lag
-        inside = (sample >= np.maximum(labels["onset"], 0)) & (sample < np.minimum(labels["offset"], num_samples))
+        inside = (sample >= 0) & (sample < num_samples)
         place = labels["channel_index"][inside], sample[inside]
-        np.maximum.at(targets, place, np.float32(1.0 - 0.5 * abs(lag) / (half_width + 1)))
+        np.maximum.at(targets, place, np.float32(np.exp(-0.5 * (lag / sd) ** 2)))
     return targets
 
 

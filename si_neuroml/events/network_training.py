@@ -1,6 +1,6 @@
 """Train a network on windows of labelled traces, with skorch; imported only to train."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,13 +8,16 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
-from skorch.helper import predefined_split
 
 from ..errors import InputError, TrainingError
 from ..training import one_thread, progress, resolve_device, seeded
-from .windows import LabelledTraces, Windows
+from .labels import label_mask
+from .windows import DrawnWindows, LabelledTraces, Windows
 
 __all__ = ["PRESETS", "TrainingSettings", "train_network", "training_settings"]
+
+# share of the steps over which the learning rate rises
+WARM_UP = 0.1
 
 
 @dataclass(frozen=True)
@@ -24,37 +27,44 @@ class TrainingSettings:
     Attributes
     ----------
     learning_rate, weight_decay : float
-        Of Adam (AdamW where the weights decay); the rate falls along half a cosine.
+        Of AdamW. The rate rises over the first tenth of the steps, then falls along half a cosine.
     batch_size, max_epochs : int
-        Windows per step, and passes over them.
-    patience : int
-        Stop after so many epochs without a lower loss on held-out cells; the best state is kept.
+        Windows per step, and how many epochs.
+    steps_per_epoch : int | None
+        An epoch is so many batches of windows drawn at random and changed, see
+        :class:`~si_neuroml.events.windows.DrawnWindows`, so that few labels are learned from as long as many.
+        None: one pass over the windows of the traces as they are.
+    patience : int | None
+        Where cells are held out of the training: stop after so many epochs without a higher average precision of
+        events in them; the best state is kept. None: train to the end.
     window, overlap : int
-        Of the windows, in samples.
+        Of the windows, in samples; drawn windows overlap by chance only.
     class_weight : str | None
         How much more samples inside events count: "sqrt", the root of the ratio of the classes; "balanced", the
         ratio; None, nothing.
-    empty_per_event : float | None
-        Most windows without events for each with one.
-    gain_log_sd : float
-        Windows are scaled at random by this much.
+    gain_log_sd, stretch_log_sd : float
+        How much drawn windows are scaled and stretched.
     """
 
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     weight_decay: float = 1e-4
-    batch_size: int = 64
+    batch_size: int = 32
     max_epochs: int = 25
-    patience: int = 6
-    window: int = 512
+    steps_per_epoch: int | None = 100
+    patience: int | None = None
+    window: int = 256
     overlap: int = 0
-    class_weight: str | None = "sqrt"
-    empty_per_event: float | None = 3.0
-    gain_log_sd: float = 0.2
+    class_weight: str | None = None
+    gain_log_sd: float = 0.3
+    stretch_log_sd: float = 0.2
 
     def __post_init__(self):
-        for name in ("learning_rate", "batch_size", "max_epochs", "patience", "window"):
+        for name in ("learning_rate", "batch_size", "max_epochs", "window"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, got {getattr(self, name)!r}.")
+        for name in ("steps_per_epoch", "patience"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise InputError(f"{name} must be above 0, or None; got {getattr(self, name)!r}.")
         if self.class_weight not in (None, "sqrt", "balanced"):
             raise InputError(f'class_weight must be None, "sqrt" or "balanced", got {self.class_weight!r}.')
 
@@ -62,14 +72,11 @@ class TrainingSettings:
 # Pradeep, Agarwal and Advani: Adam, cross-entropy per time step, windows of 500 samples that overlap by 50
 _PAPER = TrainingSettings(
     learning_rate=1e-3,
-    batch_size=32,
     max_epochs=50,
+    steps_per_epoch=None,
     patience=10,
     window=500,
     overlap=50,
-    class_weight=None,
-    empty_per_event=None,
-    gain_log_sd=0.0,
 )
 PRESETS: dict[str, TrainingSettings] = {
     "strided": TrainingSettings(),
@@ -99,10 +106,10 @@ def training_settings(network: str, **changes: Any) -> TrainingSettings:
 def train_network(
     network: Any,
     train: Sequence[LabelledTraces],
-    held_out: Sequence[LabelledTraces],
     settings: TrainingSettings,
     *,
-    half_width: int,
+    target_sd: float,
+    held_out_score: Callable[[Any], float] | None = None,
     seed: int = 0,
     device: str = "cpu",
     progress_bar: bool = True,
@@ -113,14 +120,17 @@ def train_network(
     ----------
     network : torch.nn.Module
         From :func:`~si_neuroml.events.networks.build_network`.
-    train, held_out : sequence of LabelledTraces
-        What is learned from, and what early stopping looks at.
+    train : sequence of LabelledTraces
+        What is learned from.
     settings : TrainingSettings
         How.
-    half_width : int
+    target_sd : float
         Samples over which the target falls from the time of an event.
+    held_out_score : callable, optional
+        How good the network is on what it is not trained on, larger is better; looked at after every epoch if there is
+        a patience. Default: none, and it is trained to the end.
     seed : int, default: 0
-        Of the order of the windows, of dropout and of the scaling.
+        Of the order of the windows, of dropout and of the changes.
     device : str, default: "cpu"
         Or "cuda", "auto".
     progress_bar : bool, default: True
@@ -129,17 +139,29 @@ def train_network(
     Returns
     -------
     dict
-        ``loss`` and ``held_out_loss`` by epoch, ``best_epoch``, ``num_windows``.
+        ``loss`` by epoch, ``held_out_score`` by epoch (empty without), ``best_epoch``, ``num_windows`` of an epoch.
 
     Raises
     ------
     TrainingError
         When there is nothing to learn from, or the loss is not finite.
     """
-    windows = _windows(network, train, settings, half_width, seed, augment=True)
-    held_out_windows = _windows(network, held_out, settings, half_width, seed, augment=False)
-    weight = _positive_weight(windows.positive_share, settings.class_weight)
+    weight = _positive_weight(train, settings.class_weight)
+    windows = _windows(network, train, settings, target_sd, seed)
+    drawn = isinstance(windows, DrawnWindows)
     bar = progress(range(settings.max_epochs), description="fit event detector", show=progress_bar)
+    steps = settings.max_epochs * (len(windows) if drawn else -(-len(windows) // settings.batch_size))
+    rate = {"max_lr": settings.learning_rate, "total_steps": steps, "pct_start": WARM_UP, "cycle_momentum": False}
+    callbacks = [
+        ("schedule", LRScheduler(torch.optim.lr_scheduler.OneCycleLR, step_every="batch", **rate)),
+        ("clipping", GradientNormClipping(1.0)),
+        ("bar", _CountEpochs(bar)),
+    ]
+    stops_early = held_out_score is not None and settings.patience is not None
+    if stops_early:
+        options = {"monitor": "held_out_score", "lower_is_better": False, "load_best": True, "sink": _no_output}
+        callbacks += [("score", _Scored(network, held_out_score))]
+        callbacks += [("stopping", EarlyStopping(patience=settings.patience, **options))]
     with bar, seeded(seed), one_thread():
         net = NeuralNet(
             _WindowLogits(network),
@@ -147,58 +169,55 @@ def train_network(
             criterion__pos_weight=torch.tensor(weight),
             optimizer=torch.optim.AdamW,
             optimizer__weight_decay=settings.weight_decay,
+            optimizer__fused=True,
             lr=settings.learning_rate,
             max_epochs=settings.max_epochs,
             batch_size=settings.batch_size,
-            iterator_train__shuffle=True,
-            train_split=predefined_split(_DataSet(held_out_windows)),
-            callbacks=[
-                ("schedule", LRScheduler("CosineAnnealingLR", T_max=settings.max_epochs)),
-                ("clipping", GradientNormClipping(1.0)),
-                ("stopping", EarlyStopping(patience=settings.patience, load_best=True, sink=_no_output)),
-                ("bar", _CountEpochs(bar)),
-            ],
+            # drawn windows come in batches
+            **({"iterator_train__batch_size": None} if drawn else {"iterator_train__shuffle": True}),
+            train_split=None,
+            callbacks=callbacks,
             device=resolve_device(device),
             verbose=0,
         )
         net.fit(_DataSet(windows), y=None)
-    history = {key: [row[key] for row in net.history] for key in ("train_loss", "valid_loss")}
-    if not np.isfinite(history["valid_loss"]).all():
+    loss = net.history[:, "train_loss"]
+    if not np.isfinite(loss).all():
         raise TrainingError(
-            f"The loss became {history['valid_loss'][-1]} in epoch {len(net.history)}. Look for extreme values in the "
-            f"traces, or use a smaller learning_rate than {settings.learning_rate:g}."
+            f"The loss became {loss[-1]} in epoch {len(loss)}. Look for extreme values in the traces, or use a smaller "
+            f"learning_rate than {settings.learning_rate:g}."
         )
     network.to("cpu").eval()
+    scores = net.history[:, "held_out_score"] if stops_early else []
     return {
-        "loss": history["train_loss"],
-        "held_out_loss": history["valid_loss"],
-        "best_epoch": int(np.argmin(history["valid_loss"])),
-        "num_windows": len(windows),
+        "loss": loss,
+        "held_out_score": scores,
+        "best_epoch": int(np.argmax(scores)) if scores else len(loss) - 1,
+        "num_windows": len(windows) * (settings.batch_size if drawn else 1),
     }
 
 
-def _windows(network, traces, settings, half_width, seed, *, augment):
+def _windows(network, traces, settings, target_sd, seed):
     # a network on windows sees them whole; a convolution needs its context around them
-    context = (0, 0) if hasattr(network, "window") else network.context
-    window = network.window if hasattr(network, "window") else settings.window
-    windows = Windows(
-        traces,
-        context,
-        half_width=half_width,
-        window=window,
-        overlap=min(settings.overlap, window - 1),
-        grid=1 if hasattr(network, "window") else network.alignment,
-        empty_per_event=settings.empty_per_event,
-        gain_log_sd=settings.gain_log_sd if augment else 0.0,
-        seed=seed,
-    )
-    if not windows.positive_share > 0:
-        raise TrainingError("There are no events to learn from in the traces, or none in those held out.")
+    whole = hasattr(network, "window")
+    context, grid = ((0, 0), 1) if whole else (network.context, network.alignment)
+    window = network.window if whole else -(-settings.window // grid) * grid
+    options = {"target_sd": target_sd, "window": window}
+    if settings.steps_per_epoch is None:
+        windows = Windows(traces, context, overlap=min(settings.overlap, window - 1), grid=grid, **options)
+    else:
+        options |= {"batch_size": settings.batch_size, "num_batches": settings.steps_per_epoch, "seed": seed}
+        options |= {"gain_log_sd": settings.gain_log_sd, "stretch_log_sd": settings.stretch_log_sd}
+        windows = DrawnWindows(traces, context, **options)
     return windows
 
 
-def _positive_weight(share, class_weight):
-    ratio = (1 - share) / share
+def _positive_weight(traces, class_weight):
+    inside = sum(int(label_mask(part.labels, *part.x.shape).sum()) for part in traces)
+    outside = sum(part.x.size for part in traces) - inside
+    if not (inside and outside):
+        raise TrainingError(f"There is nothing to tell apart: {inside} samples lie inside events, {outside} outside.")
+    ratio = outside / inside
     return {None: 1.0, "sqrt": ratio**0.5, "balanced": ratio}[class_weight]
 
 
@@ -207,7 +226,7 @@ def _no_output(*_):
 
 
 class _WindowLogits(torch.nn.Module):
-    """The network on windows as :class:`Windows` cuts them."""
+    """The network on windows as :class:`Windows` and :class:`DrawnWindows` cut them."""
 
     def __init__(self, network):
         super().__init__()
@@ -230,6 +249,16 @@ class _DataSet(torch.utils.data.Dataset):
         return self.windows[index]
 
 
+class _Scored(Callback):
+    """Notes the score on what is held out."""
+
+    def __init__(self, network, score):
+        self.network, self.score = network, score
+
+    def on_epoch_end(self, net, **kwargs):
+        net.history.record("held_out_score", float(self.score(self.network)))
+
+
 class _CountEpochs(Callback):
     """Moves a progress bar on."""
 
@@ -237,5 +266,5 @@ class _CountEpochs(Callback):
         self.bar = bar
 
     def on_epoch_end(self, net, **kwargs):
-        self.bar.set_postfix(loss=net.history[-1, "train_loss"], held_out=net.history[-1, "valid_loss"], refresh=False)
+        self.bar.set_postfix(loss=net.history[-1, "train_loss"], refresh=False)
         self.bar.update()

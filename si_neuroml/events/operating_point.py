@@ -8,11 +8,17 @@ import numpy as np
 from ..errors import TrainingError
 from .labels import label_mask
 from .picking import pick_events
-from .ranking import precision_recall_curve, ranked_hits
+from .ranking import average_precision, precision_recall_curve, ranked_hits
 from .settings import DetectorSettings
 from .windows import LabelledTraces
 
-__all__ = ["OperatingPoint", "find_operating_point", "fit_probability", "peak_candidates"]
+__all__ = [
+    "OperatingPoint",
+    "find_operating_point",
+    "fit_probability",
+    "held_out_average_precision",
+    "peak_candidates",
+]
 
 # the highest scores per second and channel that are looked at; events are rarer
 CANDIDATES_PER_S = 60.0
@@ -68,14 +74,7 @@ def find_operating_point(
     TrainingError
         When nothing that was found is true.
     """
-    tolerance = max(1, settings.samples(tolerance_ms))
-    num_true = sum(len(part.labels) for part in traces)
-    found = [peak_candidates(part, settings) for part in scores]
-    hits = [
-        ranked_hits(_as_events(part.labels), events, values, tolerance)
-        for part, (events, values) in zip(traces, found, strict=True)
-    ]
-    hits, values = np.concatenate(hits), np.concatenate([values for _, values in found])
+    hits, values, num_true = _ranked(traces, scores, settings, tolerance_ms)
     if not hits.any():
         raise TrainingError(
             f"None of the {len(hits)} highest scores lies within {tolerance_ms:g} ms of one of the {num_true} labelled "
@@ -92,6 +91,19 @@ def find_operating_point(
         fit_probability(values, hits),
         {name: float(value) for name, value in summary.items()},
     )
+
+
+def held_out_average_precision(
+    traces: Sequence[LabelledTraces],
+    scores: Sequence[np.ndarray],
+    settings: DetectorSettings,
+    tolerance_ms: float = 0.9,
+) -> float:
+    """Average precision of the events in scores, whatever the threshold; 0 without events.
+
+    Parameters are those of :func:`find_operating_point`.
+    """
+    return average_precision(*_ranked(traces, scores, settings, tolerance_ms)) or 0.0
 
 
 def peak_candidates(scores: np.ndarray, settings: DetectorSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -120,6 +132,18 @@ def fit_probability(scores: np.ndarray, hits: np.ndarray) -> tuple[float, float]
     model = LogisticRegression(C=1e3).fit(((values - center) / scale)[:, None], hits)
     slope = max(0.0, float(model.coef_[0, 0])) / scale
     return slope, float(model.intercept_[0]) - slope * center
+
+
+def _ranked(traces, scores, settings, tolerance_ms):
+    """Which candidates are true, their scores, and the number of labelled events."""
+    tolerance = max(1, settings.samples(tolerance_ms))
+    found = [peak_candidates(part, settings) for part in scores]
+    hits = [
+        ranked_hits(_as_events(part.labels), events, values, tolerance)
+        for part, (events, values) in zip(traces, found, strict=True)
+    ]
+    num_true = sum(len(part.labels) for part in traces)
+    return np.concatenate(hits), np.concatenate([values for _, values in found]), num_true
 
 
 def _low_threshold(traces, scores, threshold):

@@ -1,4 +1,4 @@
-"""Labelled traces, their division by cell, and windows of them to train networks on."""
+"""Labelled traces, their division by cell or in time, and windows of them to train networks on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,21 @@ from ..errors import InputError, TrainingError
 from .conditioning import reflected_indices
 from .labels import label_targets
 
-__all__ = ["LabelledTraces", "Windows", "split_by_cell", "split_in_time"]
+__all__ = [
+    "DrawnWindows",
+    "LabelledTraces",
+    "Windows",
+    "folds_by_cell",
+    "folds_in_time",
+    "split_by_cell",
+    "split_in_time",
+]
+
+# windows are drawn around an event in so many cases, else anywhere
+SHARE_WITH_EVENT = 0.5
+# so many get another one added, which weighs between the sine of these angles
+SHARE_ADDED, ANGLES = 0.5, (np.pi / 8, np.pi / 4)
+MAX_STRETCH = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,25 +72,33 @@ def split_by_cell(
     TrainingError
         When fewer than two cells have events.
     """
-    counts: dict[str, int] = {}
-    for part in traces:
-        for cell in part.cells:
-            counts.setdefault(str(cell), 0)
-        for channel in part.labels["channel_index"]:
-            counts[str(part.cells[channel])] += 1
+    active, silent = _active_and_silent(traces)
     rng = np.random.default_rng(seed)
-    active, silent = (
-        sorted(cell for cell, count in counts.items() if bool(count) == wanted) for wanted in (True, False)
-    )
-    if len(active) < 2:
-        raise TrainingError(f"{len(active)} cells have events; to hold whole cells out, at least 2 are needed.")
     held = set(rng.permutation(active)[: max(1, round(fraction * len(active)))])
-    held |= set(rng.permutation(silent)[: round(fraction * len(silent))])
-    parts = []
-    for wanted in (False, True):
-        chosen = [np.array([(str(cell) in held) == wanted for cell in part.cells]) for part in traces]
-        parts.append([part.select(rows) for part, rows in zip(traces, chosen, strict=True) if rows.any()])
-    return parts[0], parts[1]
+    return _divided(traces, held | set(rng.permutation(silent)[: round(fraction * len(silent))]))
+
+
+def folds_by_cell(
+    traces: Sequence[LabelledTraces], num_folds: int, seed: int
+) -> list[tuple[list[LabelledTraces], list[LabelledTraces]]]:
+    """(to train on, held out) for each fold; every cell is held out once.
+
+    Cells are dealt out at random, but those with the most events to different folds; there are no more folds than
+    cells with events.
+
+    Raises
+    ------
+    TrainingError
+        When fewer than two cells have events.
+    """
+    active, silent = _active_and_silent(traces)
+    rng, num_folds = np.random.default_rng(seed), min(num_folds, len(active))
+    held = [set() for _ in range(num_folds)]
+    for names in (active, silent):
+        for first in range(0, len(names), num_folds):
+            for fold, name in zip(rng.permutation(num_folds), names[first : first + num_folds], strict=False):
+                held[fold].add(name)
+    return [_divided(traces, names) for names in held]
 
 
 def split_in_time(
@@ -88,6 +110,45 @@ def split_in_time(
     return first, [part.between(cut, part.x.shape[1]) for part, cut in zip(traces, cuts, strict=True)]
 
 
+def folds_in_time(
+    traces: Sequence[LabelledTraces], num_folds: int
+) -> list[tuple[list[LabelledTraces], list[LabelledTraces]]]:
+    """(to train on, held out) for each fold; every stretch of each segment is held out once."""
+    folds = []
+    for fold in range(num_folds):
+        train, held_out = [], []
+        for part in traces:
+            length = part.x.shape[1]
+            start, stop = (round(length * edge / num_folds) for edge in (fold, fold + 1))
+            held_out.append(part.between(start, stop))
+            train += [part.between(*edges) for edges in ((0, start), (stop, length)) if edges[0] < edges[1]]
+        folds.append((train, held_out))
+    return folds
+
+
+def _active_and_silent(traces):
+    """Names of the cells with events, those with the most first, and of those without."""
+    counts: dict[str, int] = {}
+    for part in traces:
+        for cell in part.cells:
+            counts.setdefault(str(cell), 0)
+        for channel in part.labels["channel_index"]:
+            counts[str(part.cells[channel])] += 1
+    active = sorted((cell for cell, count in counts.items() if count), key=lambda cell: (-counts[cell], cell))
+    if len(active) < 2:
+        raise TrainingError(f"{len(active)} cells have events; to hold whole cells out, at least 2 are needed.")
+    return active, sorted(cell for cell, count in counts.items() if not count)
+
+
+def _divided(traces, held):
+    """(traces of all other cells, of these)."""
+    parts = []
+    for wanted in (False, True):
+        chosen = [np.array([(str(cell) in held) == wanted for cell in part.cells]) for part in traces]
+        parts.append([part.select(rows) for part, rows in zip(traces, chosen, strict=True) if rows.any()])
+    return parts[0], parts[1]
+
+
 class Windows:
     """Windows of traces with the samples that a network needs around them.
 
@@ -97,19 +158,13 @@ class Windows:
         What to cut from. Beyond its ends a trace goes on reflected.
     context : (int, int)
         Samples needed before and after a window.
-    half_width : int
+    target_sd : float
         Samples over which the target falls from the time of an event, see
         :func:`~si_neuroml.events.labels.label_targets`.
     window, overlap : int
         Length of a window, and how many samples it shares with the next: 500 and 50 in Pradeep, Agarwal and Advani.
     grid : int, default: 1
         Windows begin at multiples of this.
-    empty_per_event : float | None, default: None
-        Keep at most so many windows without any event for each with one, drawn at random; None: all.
-    gain_log_sd : float, default: 0
-        Windows are scaled by a random factor of this log sd, anew each time.
-    seed : int, default: 0
-        Of both.
     """
 
     def __init__(
@@ -117,18 +172,14 @@ class Windows:
         traces: Sequence[LabelledTraces],
         context: tuple[int, int],
         *,
-        half_width: int,
+        target_sd: float,
         window: int = 500,
         overlap: int = 50,
         grid: int = 1,
-        empty_per_event: float | None = None,
-        gain_log_sd: float = 0.0,
-        seed: int = 0,
     ):
         if not 0 <= overlap < window:
             raise InputError(f"overlap must be from 0 to below window, got {overlap} and {window} samples.")
-        self.window, self.context, self.gain_log_sd = -(-window // grid) * grid, context, gain_log_sd
-        self.rng = np.random.default_rng(seed)
+        self.window, self.context = -(-window // grid) * grid, context
         step = max(grid, (window - overlap) // grid * grid)
         self._x, self._targets, self._index = [], [], []
         for k, part in enumerate(traces):
@@ -136,16 +187,9 @@ class Windows:
             count = max(1, -(-(num_samples - overlap) // step))
             padded = reflected_indices(num_samples, -context[0], (count - 1) * step + self.window + context[1])
             self._x.append(part.x[:, padded])
-            targets = label_targets(part.labels, *part.x.shape, half_width)
+            targets = label_targets(part.labels, *part.x.shape, target_sd)
             self._targets.append(targets[:, reflected_indices(num_samples, 0, (count - 1) * step + self.window)])
             self._index += [(k, channel, i * step) for channel in range(len(part.x)) for i in range(count)]
-        if empty_per_event is not None:
-            self._drop_empty(empty_per_event)
-
-    def _drop_empty(self, empty_per_event):
-        full = np.array([self._targets[k][c, start : start + self.window].any() for k, c, start in self._index])
-        empty = self.rng.permutation(np.flatnonzero(~full))[: round(empty_per_event * max(1, full.sum()))]
-        self._index = [self._index[k] for k in np.sort(np.concatenate([np.flatnonzero(full), empty]))]
 
     def __len__(self) -> int:
         return len(self._index)
@@ -154,14 +198,94 @@ class Windows:
         """(x with context, target) as float32."""
         k, channel, start = self._index[index]
         x = self._x[k][channel, start : start + sum(self.context) + self.window]
-        if self.gain_log_sd:
-            x = x * np.float32(np.exp(self.gain_log_sd * self.rng.standard_normal()))
         return x, self._targets[k][channel, start : start + self.window]
 
-    @property
-    def positive_share(self) -> float:
-        """Share of the samples that lie inside events."""
-        inside = sum(
-            int(self._targets[k][channel, start : start + self.window].sum()) for k, channel, start in self._index
-        )
-        return inside / max(1, len(self._index) * self.window)
+
+class DrawnWindows:
+    """Batches of windows drawn at random and changed, anew each time.
+
+    Half of the windows lie around events, the others anywhere. What is changed teaches a network what may differ in
+    cells it has not seen. Half of the windows are added to another one, the two weighted by cosine and sine of an
+    angle, which keeps the noise as it is and gives smaller events, more of them and closer ones. All are stretched in
+    time, for other kinetics, and scaled, for noise that was measured badly.
+
+    Parameters
+    ----------
+    traces : sequence of LabelledTraces
+        What to draw from. Beyond its ends a trace goes on reflected.
+    context : (int, int)
+        Samples needed before and after a window.
+    target_sd : float
+        As for :class:`Windows`.
+    window, batch_size, num_batches : int
+        Samples of a window, windows in a batch, and batches.
+    gain_log_sd, stretch_log_sd : float, default: 0.3, 0.2
+        Standard deviation of the logarithm of the factors by which windows are scaled and stretched.
+    seed : int, default: 0
+        Of all that is random.
+    """
+
+    def __init__(
+        self,
+        traces: Sequence[LabelledTraces],
+        context: tuple[int, int],
+        *,
+        target_sd: float,
+        window: int,
+        batch_size: int,
+        num_batches: int,
+        gain_log_sd: float = 0.3,
+        stretch_log_sd: float = 0.2,
+        seed: int = 0,
+    ):
+        self.context, self.window, self.batch_size, self.num_batches = context, window, batch_size, num_batches
+        self.gain_log_sd, self.stretch_log_sd, self.rng = gain_log_sd, stretch_log_sd, np.random.default_rng(seed)
+        # enough for windows that are stretched as far as they ever are
+        margin = round(MAX_STRETCH * (window + max(context)))
+        x, targets, events, starts, end = [], [], [], [], 0
+        for part in traces:
+            num_channels, num_samples = part.x.shape
+            padded = reflected_indices(num_samples, -margin, num_samples + margin)
+            x.append(part.x[:, padded].ravel())
+            targets.append(label_targets(part.labels, num_channels, num_samples, target_sd)[:, padded].ravel())
+            first = end + margin + len(padded) * np.arange(num_channels)
+            events.append(first[part.labels["channel_index"]] + part.labels["sample_index"])
+            starts += [(start, num_samples) for start in first]
+            end += x[-1].size
+        self._x, self._targets, self._events = np.concatenate(x), np.concatenate(targets), np.concatenate(events)
+        self._starts, lengths = np.array(starts).T
+        self._ends = np.cumsum(lengths)
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """A new batch, whatever the index: x with context and targets, float32 of shape (batch_size, num_samples)."""
+        if not 0 <= index < self.num_batches:
+            raise IndexError(index)
+        centers = self._drawn_centers()
+        offsets = np.arange(-self.context[0], self.window + self.context[1]) - self.window // 2
+        factors = np.exp(self.stretch_log_sd * self.rng.standard_normal(self.batch_size)).clip(max=MAX_STRETCH)
+        positions = centers[:, None] + factors[:, None] * offsets
+        x = _interpolated(self._x, positions)
+        target = _interpolated(self._targets, positions[:, self.context[0] : self.context[0] + self.window])
+        added = self.rng.random(self.batch_size) < SHARE_ADDED
+        other, angles = self.rng.permutation(self.batch_size), added * self.rng.uniform(*ANGLES, self.batch_size)
+        gains = np.exp(self.gain_log_sd * self.rng.standard_normal(self.batch_size))
+        first, second = ((gains * part(angles)).astype("float32")[:, None] for part in (np.cos, np.sin))
+        return first * x + second * x[other], np.maximum(target, added[:, None] * target[other])
+
+    def _drawn_centers(self):
+        """Samples about which windows are cut."""
+        num_events, half = round(SHARE_WITH_EVENT * self.batch_size) if len(self._events) else 0, self.window // 2
+        events = self.rng.choice(self._events, num_events) + self.rng.integers(-half, self.window - half, num_events)
+        places = self.rng.integers(0, self._ends[-1], self.batch_size - num_events)
+        rows = np.searchsorted(self._ends, places, side="right")
+        return np.concatenate([events, self._starts[rows] + self._ends[rows] - 1 - places])
+
+
+def _interpolated(values, positions):
+    """Values at positions between samples."""
+    first = positions.astype("int64")
+    weight = (positions - first).astype("float32")
+    return (1 - weight) * values[first] + weight * values[first + 1]

@@ -30,9 +30,6 @@ PLACE_MS = 5.0
 SURE_Z = 3.0
 # share of the mean event's variance that the simulated kinetics should explain
 LIKE_INDICATOR = 0.8
-# windows of so long, and what suits a few thousand of them
-WINDOW_MS = 150.0
-TRAINING = {"batch_size": 32, "max_epochs": 40, "patience": 8}
 
 
 def fit_event_detector_without_labels(
@@ -122,9 +119,10 @@ def fit_event_detector_without_labels(
         simulated.events,
         network=network,
         network_kwargs=network_kwargs,
-        training_kwargs=_training_kwargs(network, settings, training_kwargs),
+        training_kwargs=training_kwargs,
         polarity=sign,
         settings_kwargs=settings_kwargs,
+        num_folds=1,
         seed=seed,
         device=device,
         progress_bar=progress_bar,
@@ -266,12 +264,6 @@ def _conditioned(chunks, settings, units):
         raise InputError(f"All of {len(noise)} channels are constant: there is nothing to detect events in.")
     x_list = [condition_traces(chunk, 0, noise_levels=noise, **options) for chunk in chunks]
     return [np.ascontiguousarray(x[usable]) for x in x_list], noise[usable]
-
-
-def _training_kwargs(network, settings, given):
-    """What the small convolutions are trained with where nothing else is asked for; others keep their presets."""
-    window = {"window": max(32, settings.samples(WINDOW_MS))}
-    return (window | TRAINING | (given or {})) if network in ("strided", "unet") else given
 
 
 def _num_times(info, x_list):

@@ -10,6 +10,7 @@ from .region_exploration import (
     plot_region_unit_counts,
 )
 from .region_matrix import RegionMatrixWidget, plot_region_matrix
+from .region_track import RegionTrackWidget, plot_region_track
 from .reliability import ReliabilityWidget, plot_reliability
 from .spike_locations import SpikeLocationsOnProbeWidget, plot_spike_locations_on_probe
 
@@ -18,6 +19,7 @@ __all__ = [
     "RegionFeaturesWidget",
     "RegionMatrixWidget",
     "RegionResponsesWidget",
+    "RegionTrackWidget",
     "RegionUnitCountsWidget",
     "ReliabilityWidget",
     "SpikeLocationsOnProbeWidget",
@@ -25,6 +27,7 @@ __all__ = [
     "plot_region_features",
     "plot_region_matrix",
     "plot_region_responses",
+    "plot_region_track",
     "plot_region_unit_counts",
     "plot_reliability",
     "plot_spike_locations_on_probe",

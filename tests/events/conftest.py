@@ -24,5 +24,5 @@ def strided(labelled):
     import si_neuroml
 
     return si_neuroml.fit_event_detector(
-        *labelled, training_kwargs={"max_epochs": 30, "batch_size": 8}, progress_bar=False
+        *labelled, training_kwargs={"max_epochs": 4, "batch_size": 8}, progress_bar=False
     )

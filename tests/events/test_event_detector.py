@@ -42,7 +42,7 @@ def test_two_peaks_within_two_milliseconds_are_one_event(gap_ms, num_events):
 def test_held_out_cells_are_named():
     recording, events = make_recording([12_000], num_channels=4, num_events=60, seed=2)
     recording.set_property("cell", ["red", "red", "blue", "green"])
-    training = si_neuroml.fit_event_detector(recording, events, network="matched_filter").training
+    training = si_neuroml.fit_event_detector(recording, events, network="matched_filter", num_folds=1).training
     assert json.loads(json.dumps(training["held_out_cells"])) == training["held_out_cells"]
     assert len(training["held_out_cells"]) == 1
     # nothing of another cell was counted among the held-out events
@@ -50,8 +50,13 @@ def test_held_out_cells_are_named():
     assert training["held_out"]["num_true"] == held_out.sum()
     assert training["num_events"] == (~held_out).sum()
     pair = [make_recording([8000], num_channels=2, num_events=30, seed=seed) for seed in (1, 2)]
-    detector = si_neuroml.fit_event_detector(*zip(*pair, strict=True), network="matched_filter")
+    detector = si_neuroml.fit_event_detector(*zip(*pair, strict=True), network="matched_filter", num_folds=1)
     assert detector.training["held_out_cells"][0] in ("0/0", "1/0")
+    # in folds, all are held out once and all are trained on
+    training = si_neuroml.fit_event_detector(recording, events, network="matched_filter", num_folds=9).training
+    assert training["held_out_cells"] == ["blue", "green", "red"]
+    assert training["num_folds"] == 3
+    assert training["held_out"]["num_true"] == training["num_events"] == len(events)
     detector = si_neuroml.fit_event_detector(recording, events, network="matched_filter", split="time")
     assert "held_out_cells" not in detector.training
 

@@ -9,6 +9,8 @@ from spikeinterface.preprocessing import scale
 import si_neuroml
 from si_neuroml.errors import InputError, ModelMismatchError, TrainingError
 from si_neuroml.events.detector import SCORERS, EventDetector
+from si_neuroml.events.fit import labelled_traces
+from si_neuroml.events.matched_filter import MatchedFilterScorer
 from si_neuroml.events.operating_point import find_operating_point, fit_probability, peak_candidates
 from si_neuroml.events.settings import DetectorSettings
 from si_neuroml.events.windows import LabelledTraces
@@ -26,15 +28,19 @@ def test_baselines_learn(labelled, network):
 def test_every_network_trains_saves_and_loads(labelled, network, tmp_path):
     small = {"bilstm": {"hidden_size": 8}, "transformer": {"num_layers": 1}}.get(network, {})
     if network.startswith("tcn"):
-        small = {"channels": (4, 8)}
+        small = {"channels": (8, 8)}
+    # others make passes over the windows, of which there are few
+    short = {"steps_per_epoch": 10} if network == "unet" else {"overlap": 400} if network.startswith("tcn") else {}
     detector = si_neuroml.fit_event_detector(
         *labelled,
         network=network,
         network_kwargs=small,
-        training_kwargs={"max_epochs": 2, "batch_size": 8, "learning_rate": 1e-2},
+        training_kwargs={"max_epochs": 2, "batch_size": 8, "learning_rate": 1e-2} | short,
         progress_bar=False,
     )
     assert len(detector.training["loss"]) == 2
+    assert detector.training["num_folds"] == 1
+    assert len(detector.training["held_out_score"]) == (0 if network == "unet" else 2)
     loaded = si_neuroml.load_model(si_neuroml.save_model(detector, tmp_path / "model"))
     assert loaded == detector
     traces = labelled[0].get_traces(segment_index=1)
@@ -46,7 +52,7 @@ def test_the_default_network_learns_and_repeats(labelled, strided):
     assert strided.training["held_out"]["f1"] > 0.9
     assert strided.training["loss"][-1] < 0.5 * strided.training["loss"][0]
     again = si_neuroml.fit_event_detector(
-        *labelled, training_kwargs={"max_epochs": 30, "batch_size": 8}, progress_bar=False
+        *labelled, training_kwargs={"max_epochs": 4, "batch_size": 8}, progress_bar=False
     )
     assert again == strided
 
@@ -59,10 +65,30 @@ def test_polarity_is_found_and_mirrored(labelled):
     np.testing.assert_allclose(up.scorer.taps, down.scorer.taps, rtol=1e-3, atol=1e-5)
 
 
-def test_one_cell_is_split_in_time():
+@pytest.mark.parametrize("num_folds", [1, 4])
+def test_one_cell_is_split_in_time(num_folds):
     recording, events = make_recording([12_000], num_channels=1, num_events=60, seed=4)
-    detector = si_neuroml.fit_event_detector(recording, events, network="matched_filter")
-    assert detector.training["split"] == "time"
+    training = si_neuroml.fit_event_detector(recording, events, network="matched_filter", num_folds=num_folds).training
+    assert (training["split"], training["num_folds"]) == ("time", num_folds)
+    assert training["held_out"]["num_true"] == (60 if num_folds == 4 else 60 - training["num_events"])
+
+
+def test_all_cells_tell_the_threshold(labelled):
+    """In folds every event is held out once, and the detector returned has seen all."""
+    recording, events = labelled
+    folds = si_neuroml.fit_event_detector(recording, events, network="matched_filter", num_folds=3)
+    assert folds.training["held_out"]["num_true"] == folds.training["num_events"] == len(events)
+    assert folds.training["held_out_cells"] == ["0", "1", "2"]
+    once = si_neuroml.fit_event_detector(recording, events, network="matched_filter", num_folds=1)
+    assert once.training["held_out"]["num_true"] == len(events) - once.training["num_events"] == 120
+    # what is learned from all is not what is learned from some
+    assert not np.array_equal(once.scorer.taps, folds.scorer.taps)
+    traces, settings = labelled_traces(recording, events)
+    taps = MatchedFilterScorer.fit([p.x for p in traces], [p.labels for p in traces], before=10, after=20).taps
+    np.testing.assert_array_equal(folds.scorer.taps, taps)
+    assert settings == folds.settings
+    with pytest.raises(InputError, match="num_folds must be a whole number from 1 on"):
+        si_neuroml.fit_event_detector(recording, events, network="matched_filter", num_folds=0)
 
 
 def test_several_recordings():
@@ -142,7 +168,7 @@ def test_what_cannot_be_learned_from_is_refused(labelled):
     with pytest.raises(TrainingError, match="no labelled events"):
         si_neuroml.fit_event_detector(recording, events[:0])
     everything = [np.ones((recording.get_num_samples(segment), 3), bool) for segment in (0, 1)]
-    with pytest.raises(TrainingError, match="event"):
+    with pytest.raises(TrainingError, match="inside events, 0 outside"):
         si_neuroml.fit_event_detector(recording, everything, progress_bar=False)
     with pytest.raises(InputError, match="2 recordings and 1 sets of events"):
         si_neuroml.fit_event_detector([recording, recording], [events])

@@ -5,9 +5,8 @@ import pytest
 from events_helpers import RATE, make_recording
 from spikeinterface.core import NumpyRecording, NumpySorting
 
-from si_neuroml.errors import InputError, TrainingError
-from si_neuroml.events.labels import LABEL_DTYPE, as_labels, label_mask, label_targets
-from si_neuroml.events.windows import LabelledTraces, Windows, split_by_cell, split_in_time
+from si_neuroml.errors import InputError
+from si_neuroml.events.labels import INSIDE, LABEL_DTYPE, as_labels, label_mask, label_targets
 
 
 def same(one, other):
@@ -114,73 +113,15 @@ def labels_at(times, onset=2, offset=4, channel=0):
 
 
 def test_targets_peak_at_the_event_and_last_as_long():
-    targets = label_targets(labels_at([10, 13]), 1, 30, 2)[0]
-    np.testing.assert_array_equal(np.flatnonzero(targets), np.arange(8, 17))
+    labels = labels_at([10, 13], onset=4, offset=8)
+    targets = label_targets(labels, 1, 30, 1.0)[0]
+    np.testing.assert_array_equal(np.flatnonzero(targets), np.arange(6, 21))
     np.testing.assert_array_equal(np.flatnonzero(targets == 1.0), [10, 13])
-    assert targets[11] < 1.0 > targets[12]  # two events in a burst stay two
-    assert targets[16] == 0.5
-
-
-def traces_of(num_cells, num_samples=2000, seed=0):
-    rng = np.random.default_rng(seed)
-    labels = np.concatenate([labels_at(np.arange(50, 1900, 100), channel=k) for k in range(num_cells)])
-    x = rng.standard_normal((num_cells + 1, num_samples)).astype("float32")
-    return LabelledTraces(x, labels, np.array([f"cell{k}" for k in range(num_cells)] + ["silent"]))
-
-
-def test_cells_are_never_in_both_parts():
-    traces = [traces_of(5), traces_of(5, seed=1)]
-    for seed in range(5):
-        train, held = split_by_cell(traces, 0.25, seed)
-        names = [{str(cell) for part in parts for cell in part.cells} for parts in (train, held)]
-        assert not names[0] & names[1]
-        assert names[0] | names[1] == {str(cell) for cell in traces[0].cells}
-        assert sum(len(part.labels) for part in held) == 2 * 19
-        for part in (*train, *held):  # labels went with their channels
-            origin = traces[0] if np.isin(part.x[0, :3], traces[0].x).all() else traces[1]
-            row = list(origin.cells).index(part.cells[0])
-            np.testing.assert_array_equal(part.x[0], origin.x[row])
-            count = (origin.labels["channel_index"] == row).sum()
-            assert (part.labels["channel_index"] == 0).sum() == count
-    with pytest.raises(TrainingError, match="1 cells have events"):
-        split_by_cell([traces_of(1)], 0.25, 0)
-
-
-def test_the_end_is_held_out_in_time():
-    train, held = split_in_time([traces_of(2)], 0.25)
-    assert train[0].x.shape[1] == 1500
-    assert held[0].x.shape[1] == 500
-    np.testing.assert_array_equal(held[0].labels["sample_index"][:3], [50, 150, 250])
-
-
-@pytest.mark.parametrize(("window", "overlap", "grid"), [(500, 50, 1), (512, 0, 4), (300, 299, 1)])
-def test_windows_hold_what_the_traces_hold(window, overlap, grid):
-    traces = traces_of(2)
-    windows = Windows([traces], (20, 30), half_width=2, window=window, overlap=overlap, grid=grid)
-    whole = label_targets(traces.labels, *traces.x.shape, 2)
-    for index in (0, len(windows) // 2):
-        x, target = windows[index]
-        assert len(x) == len(target) + 50
-        _, channel, start = windows._index[index]
-        assert start % grid == 0
-        stop = min(start + len(target), 2000)
-        np.testing.assert_array_equal(x[20 : 20 + stop - start], traces.x[channel, start:stop])
-        np.testing.assert_array_equal(target[: stop - start], whole[channel, start:stop])
-    covered = {(k, c, start) for k, c, start in windows._index}
-    assert max(start for _, _, start in covered) + window >= 2000
-
-
-def test_windows_without_events_are_thinned_and_scaled_ones_differ():
-    traces = traces_of(1)
-    all_windows = Windows([traces], (0, 0), half_width=2, window=40, overlap=0)
-    few = Windows([traces], (0, 0), half_width=2, window=40, overlap=0, empty_per_event=0.5, gain_log_sd=0.5)
-    full = sum(all_windows[k][1].any() for k in range(len(all_windows)))
-    assert len(few) == full + round(0.5 * full)
-    ratio = few[0][0] / few[0][0]
-    assert np.ptp(ratio) < 1e-5
-    assert ratio[0] != 1.0
-    with pytest.raises(InputError, match="overlap must be"):
-        Windows([traces], (0, 0), half_width=2, window=40, overlap=40)
+    assert targets[11] == targets[12] == np.float32(np.exp(-0.5))  # two events in a burst stay two
+    np.testing.assert_array_equal(targets[[6, 17, 20]], np.float32(INSIDE))
+    # a wider one for events whose time is less certain, cut where the trace ends
+    wide = label_targets(labels_at([1, 29], 1, 1), 1, 30, 3.0)[0]
+    np.testing.assert_allclose(wide[[0, 4, 26]], np.exp(-0.5 * np.array([1, 3, 3]) ** 2 / 9), rtol=1e-6)
 
 
 def test_one_channel_needs_no_channel_index():

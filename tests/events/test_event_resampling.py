@@ -188,7 +188,7 @@ def quality(detector, recording, events):
 def fitted():
     """Detectors fitted at 3,328 Hz."""
     training = sampled(RATE, 1)
-    how = {"training_kwargs": {"max_epochs": 30, "batch_size": 8}, "progress_bar": False}
+    how = {"training_kwargs": {"max_epochs": 4, "batch_size": 8}, "progress_bar": False}
     return {
         "matched_filter": si_neuroml.fit_event_detector(*training, network="matched_filter"),
         "strided": si_neuroml.fit_event_detector(*training, **how),

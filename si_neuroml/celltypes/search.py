@@ -1,0 +1,220 @@
+"""Search the settings of a cell-type model by its balanced accuracy on donors left out of the training set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError, TrainingError
+from ..search import Range, finished_trials, import_optuna, open_study, plot_study, run_trials, suggest, trials_table
+from ._shared import group_folds
+from .fit import labelled_cells, training_groups
+from .held_out import fit_on
+from .streams import STREAMS, build_estimator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .dataset import CellDataset
+
+__all__ = ["SEARCH_SPACES", "CellTypeSearch", "search_cell_type_classifier"]
+
+SEARCH_SPACES: Mapping[str, Mapping[str, Range | Sequence[Any]]] = {
+    "image": {
+        "learning_rate": Range(1e-5, 1e-2, log=True),
+        "weight_decay": Range(1e-6, 1e-1, log=True),
+        "batch_size": Range(16, 128, log=True),
+        "dropout": Range(0.0, 0.7, step=0.05),
+        "shift": Range(0, 16),
+        "gain": Range(0.0, 0.5, step=0.05),
+        "class_weight_power": Range(0.0, 1.5, step=0.1),
+    },
+    "hist_gradient_boosting": {
+        "learning_rate": Range(0.01, 0.3, log=True),
+        "max_iter": Range(50, 500, log=True),
+        "max_leaf_nodes": Range(4, 63, log=True),
+        "min_samples_leaf": Range(5, 100, log=True),
+        "l2_regularization": Range(1e-3, 100.0, log=True),
+        "class_weight_power": Range(0.0, 1.5, step=0.1),
+    },
+    "lightgbm": {
+        "learning_rate": Range(0.01, 0.3, log=True),
+        "n_estimators": Range(50, 500, log=True),
+        "num_leaves": Range(4, 63, log=True),
+        "min_child_samples": Range(5, 100, log=True),
+        "reg_lambda": Range(1e-3, 100.0, log=True),
+        "colsample_bytree": Range(0.3, 1.0, step=0.1),
+        "class_weight_power": Range(0.0, 1.5, step=0.1),
+    },
+}
+
+
+@dataclass(frozen=True, eq=False)
+class CellTypeSearch:
+    """What :func:`search_cell_type_classifier` finds.
+
+    Attributes
+    ----------
+    model : {"image", "features"}
+        That was searched.
+    best_score : float
+        Balanced accuracy on donors left out. The best of many is partly luck: judge the final classifier on donors that
+        were not in the search.
+    fit_kwargs : dict
+        ``fit_cell_type_classifier(dataset, **search.fit_kwargs)``; for a fusion join the ``image_kwargs`` and
+        ``feature_kwargs`` of two searches.
+    trials : pandas.DataFrame
+        See :func:`~si_neuroml.search.trials_table`; ``error`` says why a trial learned nothing, which scores 0.
+    study : optuna.Study
+        The study itself.
+    """
+
+    model: str
+    best_score: float
+    fit_kwargs: dict[str, Any]
+    trials: "pd.DataFrame"
+    study: Any
+
+    def plot(self, plot: str = "history") -> Any:
+        """A plotly figure of the trials; see :func:`~si_neuroml.search.plot_study`."""
+        return plot_study(self.study, plot)
+
+
+def search_cell_type_classifier(
+    dataset: "CellDataset",
+    model: str = "features",
+    *,
+    space: Mapping[str, Range | Sequence[Any]] | None = None,
+    num_trials: int = 50,
+    model_kwargs: dict[str, Any] | None = None,
+    feature_names: Sequence[str] | None = None,
+    num_folds: int = 3,
+    storage: str | Path | None = None,
+    study_name: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress_bar: bool = True,
+) -> CellTypeSearch:
+    """Bayesian search of a model's settings in grouped cross-validation, by balanced accuracy (Amprimo et al. 2025).
+
+    Each trial fits the model once per fold of donors and is judged on all cells left out so far; after two folds or
+    more, a trial below the median of the others is pruned. Nothing but the given dataset is looked at: leave test
+    donors out of it. Needs Optuna (``pip install "si-neuroml[search]"``).
+
+    Parameters
+    ----------
+    dataset : CellDataset
+        Training cells.
+    model : {"features", "image"}, default: "features"
+        What to search. The two of a fusion are searched each by itself.
+    space : dict, optional
+        A :class:`~si_neuroml.search.Range` or a sequence of values for each setting. Default: that of the model in
+        :data:`SEARCH_SPACES`.
+    num_trials : int, default: 50
+        Trials in all, those in the storage included.
+    model_kwargs : dict, optional
+        Settings that are not searched, such as ``backbone``, ``weights`` or ``method``, see
+        :func:`~si_neuroml.celltypes.fit.fit_cell_type_classifier`.
+    feature_names : sequence of str, optional
+        Features to use. Default: all.
+    num_folds : int, default: 3
+        Of donors.
+    storage : str | Path, optional
+        A file that keeps the trials (an Optuna journal), or the URL of a database ("sqlite:///search.db"). The same
+        call goes on where it was stopped, and several processes with the same call share the work. Default: memory.
+    study_name : str, optional
+        Of several studies in one storage. Default: the model.
+    seed : int, default: 0
+        Of folds, fits and choices of trials.
+    device : str, default: "cpu"
+        For training networks.
+    progress_bar : bool, default: True
+        Whether to show one.
+
+    Returns
+    -------
+    CellTypeSearch
+        After Ctrl-C, of the trials that were finished by then, with a warning.
+
+    Raises
+    ------
+    InputError
+        On an unknown model or setting, or when the stored study is of other data or settings.
+    TrainingError
+        When there are no two types, or no trial learned anything.
+    MissingDependencyError
+        Without Optuna.
+    """
+    optuna = import_optuna()  # before anything that takes time
+    if model not in STREAMS:
+        raise InputError(f"Search one of {list(STREAMS)}, got {model!r}.")
+    if not (isinstance(num_trials, int | np.integer) and num_trials > 0):
+        raise InputError(f"num_trials must be a whole number from 1 on, got {num_trials!r}.")
+    fixed = dict(model_kwargs or {})
+    space = _checked_space(model, fixed, space)
+    has = dataset.has_image if model == "image" else dataset.has_features
+    if not has.any():
+        raise InputError(f"The dataset has no {model}: there is nothing to search with.")
+    dataset, _, _, inputs = labelled_cells(dataset, (model,), feature_names)
+    X, labels = inputs[model][0], np.unique(dataset.labels, return_inverse=True)[1].reshape(-1)
+    groups, split = training_groups(dataset)
+    folds = group_folds(labels, groups, num_folds, seed)
+    build_estimator(model, {**fixed, **_first_of(space)}, seed=seed)  # refuses unknown settings
+
+    def objective(trial):
+        settings, score = {**fixed, **suggest(trial, space)}, 0.0
+        said, seen = np.full(len(labels), -1), np.zeros(len(labels), dtype=bool)
+        for step, test in enumerate(folds):
+            try:
+                estimator = build_estimator(model, settings, seed=seed, device=device)
+                said[test] = fit_on(estimator, X[~test], labels[~test], groups[~test]).predict(X[test])
+            except TrainingError as error:
+                trial.set_user_attr("error", str(error))
+                trial.report(0.0, step)
+                return 0.0
+            seen |= test
+            score = float(np.mean([(said[seen & (labels == k)] == k).mean() for k in np.unique(labels[seen])]))
+            trial.report(score, step)
+            if step + 1 < len(folds) and trial.should_prune():
+                raise optuna.TrialPruned
+        return score
+
+    types, counts = np.unique(dataset.labels, return_counts=True)
+    description = {
+        "model": model,
+        "space": {name: str(values) for name, values in space.items()},
+        "fixed": {name: str(value) for name, value in fixed.items()},
+        "seed": seed,
+        "folds": len(folds),
+        "left_out": split,
+        "types": dict(zip(map(str, types), map(int, counts), strict=True)),
+        "donors": sorted(map(str, np.unique(groups))),
+        "inputs": [list(X.shape[1:]), float(np.nanmean(np.square(X, dtype="float64")))],
+    }
+    study = open_study(storage, study_name or model, description)
+    run_trials(study, objective, num_trials, seed=seed, description=f"search {model}", progress_bar=progress_bar)
+    best = max(finished_trials(study, "COMPLETE"), key=lambda trial: trial.value, default=None)
+    if best is None or "error" in best.user_attrs:
+        raise TrainingError(f"No trial learned anything. {'' if best is None else best.user_attrs['error']}".rstrip())
+    chosen = {"image_kwargs" if model == "image" else "feature_kwargs": fixed | best.params}
+    own = {"model": model, **chosen, "feature_names": feature_names, "num_folds": num_folds, "seed": seed}
+    return CellTypeSearch(model, best.value, own, trials_table(study), study)
+
+
+def _checked_space(model, fixed, space):
+    if space is None:
+        space = SEARCH_SPACES["image" if model == "image" else fixed.get("method", "hist_gradient_boosting")]
+        # a setting that is given is not searched
+        space = {name: values for name, values in space.items() if name not in fixed}
+    for name, values in space.items():
+        if not isinstance(values, Range) and (isinstance(values, str) or not len(values)):
+            raise InputError(f"space must give a Range or a sequence of values for {name!r}, got {values!r}.")
+    if not space:
+        raise InputError("space is empty: give a Range or a sequence of values for each setting to search.")
+    return dict(space)
+
+
+def _first_of(space):
+    return {name: values.low if isinstance(values, Range) else values[0] for name, values in space.items()}
