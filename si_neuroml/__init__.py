@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 # public names and where they live; looked up when first used, so that importing the package loads no torch
 _PUBLIC = {
+    "CellDataset": ".celltypes.dataset",
     "RegionDataset": ".regions.dataset",
     "convert_to_area_hdf5": ".regions.area_conversion",
     "detect_events": ".events.nodes",
@@ -16,6 +17,7 @@ _PUBLIC = {
     "event_learning_curve": ".events.learning_curve",
     "events_to_sorting": ".events.nodes",
     "fine_tune_localizer": ".localization.fine_tune",
+    "fit_cell_type_classifier": ".celltypes.fit",
     "fit_event_detector": ".events.fit",
     "fit_event_detector_without_labels": ".events.without_labels",
     "fit_localizer": ".localization.fit",
@@ -31,9 +33,11 @@ _PUBLIC = {
     "plot_region_track": ".widgets",
     "plot_region_unit_counts": ".widgets",
     "plot_reliability": ".widgets",
+    "plot_scalogram_attribution": ".widgets",
     "plot_spike_locations_on_probe": ".widgets",
     "read_mearec_ground_truth": ".groundtruth",
     "save_model": ".modelfiles",
+    "search_cell_type_classifier": ".celltypes.search",
     "search_event_detector": ".events.search",
     "search_region_classifier": ".regions.search",
     "set_threshold_from_recording": ".events.without_labels",

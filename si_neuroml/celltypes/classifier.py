@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, ModelMismatchError
 from ..modelfiles import NamedModel
 from ._shared import TemperatureCalibration
 from .fusion import fusion_from
@@ -145,9 +145,9 @@ class CellTypeClassifier(NamedModel):
         Raises
         ------
         ModelMismatchError
-            When features are missing, with their names, or images have other axes.
+            When some features are missing, with their names, images have other axes, or there is nothing to look at.
         """
-        return self._combined({name: self._of_stream(name, dataset)[0] for name in self.streams})
+        return self._combined({name: said for name, (said, _) in self._said(dataset).items()})
 
     def predict(self, dataset: "CellDataset", *, reject_outliers: bool = True) -> CellTypePredictions:
         """Probabilities, labels and outliers.
@@ -163,7 +163,7 @@ class CellTypeClassifier(NamedModel):
         -------
         CellTypePredictions
         """
-        said = {name: self._of_stream(name, dataset) for name in self.streams}
+        said = self._said(dataset)
         streams = {name: probabilities for name, (probabilities, _) in said.items()}
         probabilities = self._combined(streams)
         # fmax: a stream that knows nothing of a cell has no say
@@ -173,6 +173,13 @@ class CellTypeClassifier(NamedModel):
         which = np.where(is_unknown, len(self.classes), probabilities.argmax(axis=1))
         label = np.array([*self.classes, UNKNOWN])[which]
         return CellTypePredictions(self.classes, probabilities, label, highest, is_outlier, score, streams)
+
+    def _said(self, dataset):
+        """Probabilities and outlier scores of each stream."""
+        there = {"image": dataset.images is not None, "features": bool(dataset.feature_names)}
+        if not any(there[name] for name in self.streams):
+            raise ModelMismatchError(f"The classifier looks at {' and '.join(self.streams)}: the dataset has none.")
+        return {name: self._of_stream(name, dataset) for name in self.streams}
 
     def _of_stream(self, name, dataset):
         """Probabilities and outlier scores by one stream, NaN for cells that it knows nothing of."""

@@ -9,6 +9,7 @@ is when the network's weights are replaced by random ones says nothing about the
 """
 
 import copy
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["FeatureContributions", "ImageAttribution", "explain_features", "explain_images", "randomisation_check"]
 
 METHODS = ("integrated_gradients", "saliency")
-# images at once, times steps of the integral
-BATCH = 256
+# images at once, steps of the integral counted, if they are of this many pixels: gradients keep every layer
+BATCH, PIXELS = 64, 48 * 240
 MAX_ERROR = 0.05
 
 
@@ -303,7 +304,9 @@ def _attribute(network, images, which, method, start, num_steps):
         return logits - logits.mean(dim=1, keepdim=True)
 
     start, out, errors = torch.from_numpy(start)[None], np.empty_like(images), np.full(len(images), np.nan)
-    step = max(1, BATCH // num_steps) if method == "integrated_gradients" else BATCH
+    at_once = max(1, min(BATCH, BATCH * PIXELS // math.prod(network.input_size or images.shape[2:])))
+    step = max(1, at_once // num_steps) if method == "integrated_gradients" else at_once
+    options = {"n_steps": num_steps, "internal_batch_size": at_once, "return_convergence_delta": True}
     with one_thread():
         for first in range(0, len(images), step):
             part = slice(first, first + step)
@@ -311,9 +314,7 @@ def _attribute(network, images, which, method, start, num_steps):
             if method == "saliency":
                 found = Saliency(centered).attribute(batch.requires_grad_(), target=target, abs=True)
             else:
-                found, missed = IntegratedGradients(centered).attribute(
-                    batch, start, target, n_steps=num_steps, return_convergence_delta=True
-                )
+                found, missed = IntegratedGradients(centered).attribute(batch, start, target, **options)
                 with torch.no_grad():
                     change = (centered(batch) - centered(start)).gather(1, target[:, None])[:, 0]
                 errors[part] = (missed.abs() / change.abs().clamp_min(1e-6)).numpy()

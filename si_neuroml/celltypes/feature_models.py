@@ -17,8 +17,8 @@ from ._shared import TreeArrays, check_training_set, class_weights
 __all__ = ["BOOSTING_DEFAULTS", "BoostedTrees"]
 
 BOOSTING_DEFAULTS: dict[str, dict[str, Any]] = {
-    "hist_gradient_boosting": {"max_iter": 200, "learning_rate": 0.05, "max_leaf_nodes": 15, "l2_regularization": 1.0},
-    "lightgbm": {"n_estimators": 200, "learning_rate": 0.05, "num_leaves": 15, "reg_lambda": 1.0},
+    "hist_gradient_boosting": {"max_iter": 300, "learning_rate": 0.05, "max_leaf_nodes": 31, "l2_regularization": 1.0},
+    "lightgbm": {"n_estimators": 300, "learning_rate": 0.05, "num_leaves": 31, "reg_lambda": 1.0},
 }
 
 

@@ -153,16 +153,16 @@ def build_estimator(
 def stream_inputs(
     name: str, dataset: "CellDataset", feature_names: tuple[str, ...], axes: ImageAxes | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a stream's estimator reads of each cell, and of which cells there is any.
+    """What a stream's estimator reads of each cell, and of which cells there is any: none in a dataset without it.
 
     Raises
     ------
     ModelMismatchError
-        When features are missing in the dataset, or its images have other axes.
+        When some features are missing in the dataset, or its images have other axes.
     """
     if name == "features":
         try:
-            X = dataset.columns(feature_names)
+            X = dataset.columns(feature_names, missing="raise" if dataset.feature_names else "nan")
         except InputError as error:
             raise ModelMismatchError(f"The classifier needs other features: {error}") from error
         return X, np.isfinite(X).any(axis=1)

@@ -13,7 +13,7 @@ __all__ = ["LABEL_DTYPE", "as_labels", "label_mask", "label_targets"]
 # sample_index is -1 where only the interval is known
 LABEL_DTYPE = np.dtype([("sample_index", "int64"), ("channel_index", "int64"), ("onset", "int64"), ("offset", "int64")])
 # target of a network inside an event, away from its time
-INSIDE = 0.05
+INSIDE = 0.02
 _PERIOD_NAMES = ("start_sample_index", "end_sample_index")
 
 

@@ -49,7 +49,7 @@ class TrainingSettings:
     learning_rate: float = 5e-3
     weight_decay: float = 1e-4
     batch_size: int = 32
-    max_epochs: int = 25
+    max_epochs: int = 40
     steps_per_epoch: int | None = 100
     patience: int | None = None
     window: int = 256

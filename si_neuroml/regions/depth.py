@@ -39,18 +39,23 @@ class DepthGaussian:
         Standard deviation of the weights.
     temperature : float, default: 1
         What comes out is raised to the power 1 / temperature; below 1 where averaging has made it too timid.
+    outlier_share : float, default: 0
+        Share of units that, however sure their neighbours are, could be anywhere: a probe elsewhere than histology has
+        it, a unit of another region among them. Their part of the probability is spread evenly over the regions.
     """
 
     sd_um: float = 60.0
     temperature: float = 1.0
+    outlier_share: float = 0.0
 
     def __post_init__(self):
         _check_positive(sd_um=self.sd_um, temperature=self.temperature)
+        _check_share(outlier_share=self.outlier_share)
 
     def smooth(self, probabilities: np.ndarray, depth_um: np.ndarray, track: np.ndarray) -> np.ndarray:
-        """Smoothed probabilities: :func:`gaussian_smooth`, then the temperature where a depth is known."""
+        """Smoothed probabilities: :func:`gaussian_smooth`, then temperature and outliers where a depth is known."""
         smoothed = gaussian_smooth(probabilities, depth_um, track, sd_um=self.sd_um)
-        return _sharpen_placed(smoothed, depth_um, self.temperature)
+        return _correct_placed(smoothed, depth_um, self.temperature, self.outlier_share)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for :func:`depth_model`."""
@@ -75,6 +80,8 @@ class DepthHMM:
         Row r: the region that follows r, going up. Default: `prior`, whatever the region before.
     temperature : float, default: 1
         What comes out is raised to the power 1 / temperature.
+    outlier_share : float, default: 0
+        As for :class:`DepthGaussian`.
     """
 
     stay_um: float = 800.0
@@ -82,11 +89,11 @@ class DepthHMM:
     prior: tuple[float, ...] | None = None
     transitions: tuple[tuple[float, ...], ...] | None = None
     temperature: float = 1.0
+    outlier_share: float = 0.0
 
     def __post_init__(self):
         _check_positive(stay_um=self.stay_um, temperature=self.temperature)
-        if not 0 <= self.emission_power <= 1:
-            raise InputError(f"emission_power must lie between 0 and 1, got {self.emission_power!r}.")
+        _check_share(emission_power=self.emission_power, outlier_share=self.outlier_share)
         if self.prior is not None:
             object.__setattr__(self, "prior", tuple(_shares("prior", self.prior, None).tolist()))
         if self.transitions is not None:
@@ -97,9 +104,10 @@ class DepthHMM:
             object.__setattr__(self, "transitions", rows)
 
     def smooth(self, probabilities: np.ndarray, depth_um: np.ndarray, track: np.ndarray) -> np.ndarray:
-        """Smoothed probabilities: :func:`hmm_smooth`, then the temperature where a depth is known."""
+        """Smoothed probabilities: :func:`hmm_smooth`, then temperature and outliers where a depth is known."""
         own = {key: getattr(self, key) for key in ("stay_um", "emission_power", "prior", "transitions")}
-        return _sharpen_placed(hmm_smooth(probabilities, depth_um, track, **own), depth_um, self.temperature)
+        smoothed = hmm_smooth(probabilities, depth_um, track, **own)
+        return _correct_placed(smoothed, depth_um, self.temperature, self.outlier_share)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for :func:`depth_model`."""
@@ -290,15 +298,22 @@ def _check_positive(**values):
             raise InputError(f"{name} must be a finite number above 0, got {value!r}.")
 
 
+def _check_share(**values):
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise InputError(f"{name} must lie between 0 and 1, got {value!r}.")
+
+
 def _from_logs(logs):
     values = np.exp(logs - logs.max(axis=-1, keepdims=True))
     return values / values.sum(axis=-1, keepdims=True)
 
 
-def _sharpen_placed(probabilities, depth_um, temperature):
-    if temperature != 1.0:
+def _correct_placed(probabilities, depth_um, temperature, outlier_share):
+    if temperature != 1.0 or outlier_share:
         placed = np.isfinite(np.asarray(depth_um, dtype="float64"))
-        probabilities[placed] = sharpen(probabilities[placed], temperature)
+        sharp = sharpen(probabilities[placed], temperature)
+        probabilities[placed] = (1 - outlier_share) * sharp + outlier_share / probabilities.shape[1]
     return probabilities
 
 

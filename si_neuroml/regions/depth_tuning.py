@@ -17,6 +17,7 @@ STAYS_UM = (200.0, 400.0, 800.0, 1600.0, 3200.0)
 POWERS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 # of the temperature, as a power of e
 LOG_TEMPERATURES = (-3.0, 3.0)
+OUTLIER_SHARES = np.array([0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3])
 NUM_FOLDS = 5
 
 
@@ -32,7 +33,7 @@ def tune_depth(
     prior: np.ndarray | None = None,
     class_weight: str | None = None,
 ) -> DepthHMM | DepthGaussian:
-    """Width, or stay distance and emission power, and a temperature, of the least log-loss on labelled units.
+    """Width, or stay distance and emission power, with a temperature and a share of outliers, of the least log-loss.
 
     Parameters
     ----------
@@ -77,8 +78,8 @@ def tune_depth(
         def smoother(parameters):
             return DepthGaussian(float(np.exp(parameters[0]))).smooth(*data)
 
-        parameters, temperature, _ = _search(smoother, np.log(WIDTHS_UM)[:, None], loss)
-        return DepthGaussian(float(np.exp(parameters[0])), temperature)
+        parameters, correction, _ = _search(smoother, np.log(WIDTHS_UM)[:, None], loss)
+        return DepthGaussian(float(np.exp(parameters[0])), *correction)
     if method != "hmm" or not set(transitions) <= {"uniform", "learned"} or not transitions:
         text = 'method must be "hmm" or "gaussian", transitions a choice of "uniform" and "learned";'
         raise InputError(f"{text} got {method!r} and {transitions!r}.")
@@ -137,10 +138,10 @@ def _tune_hmm(data, labels, loss, folds, kind, prior):
     else:
         folds, others = [np.ones(len(labels), dtype=bool)], [None]
 
-    def model(parameters, rows, temperature=1.0):
+    def model(parameters, rows, correction=(1.0, 0.0)):
         stay_um, power = np.exp(parameters).tolist()
         rows = None if rows is None else tuple(map(tuple, rows))
-        return DepthHMM(stay_um, min(power, 1.0), prior, rows, temperature)
+        return DepthHMM(stay_um, min(power, 1.0), prior, rows, *correction)
 
     def smoother(parameters):
         smoothed = np.empty_like(probabilities)
@@ -149,37 +150,39 @@ def _tune_hmm(data, labels, loss, folds, kind, prior):
         return smoothed
 
     grid = np.array([(stay, power) for stay in np.log(STAYS_UM) for power in np.log(POWERS)])
-    parameters, temperature, best = _search(smoother, grid, loss)
+    parameters, correction, best = _search(smoother, grid, loss)
     rows = learn_transitions(labels, depth_um, track, num_regions) if learned else None
-    return model(parameters, rows, temperature), best
+    return model(parameters, rows, correction), best
 
 
 def _search(smoother, grid, loss):
-    """Best point of the grid, then downhill from there; the temperature is fitted at each point."""
+    """Best point of the grid, then downhill from there; temperature and share of outliers are fitted at each point."""
     from scipy.optimize import minimize
 
     low, high = grid.min(axis=0) - 1.0, grid.max(axis=0) + 1.0
 
     def objective(parameters):
-        return _best_temperature(smoother(np.clip(parameters, low, high)), loss)[1]
+        return _best_correction(smoother(np.clip(parameters, low, high)), loss)[1]
 
     start = grid[np.argmin([objective(point) for point in grid])]
     steps = {"initial_simplex": np.vstack([start, start + 0.3 * np.eye(len(start))]), "xatol": 0.03, "fatol": 1e-5}
     found = np.clip(minimize(objective, start, method="Nelder-Mead", options={"maxiter": 40, **steps}).x, low, high)
-    return found, *_best_temperature(smoother(found), loss)
+    return found, *_best_correction(smoother(found), loss)
 
 
-def _best_temperature(smoothed, loss):
+def _best_correction(smoothed, loss):
+    """Temperature and share of outliers, and the loss that they leave."""
     from scipy.optimize import minimize_scalar
 
     at = loss(smoothed)
     options = {"bounds": LOG_TEMPERATURES, "method": "bounded", "options": {"xatol": 0.02}}
-    found = minimize_scalar(lambda log_temperature: at(np.exp(log_temperature)), **options)
-    return float(np.exp(found.x)), float(found.fun)
+    found = minimize_scalar(lambda log_temperature: at(np.exp(log_temperature)).min(), **options)
+    losses = at(np.exp(found.x))
+    return (float(np.exp(found.x)), float(OUTLIER_SHARES[losses.argmin()])), float(losses.min())
 
 
 def _loss(labels, scored, class_weight):
-    """Mean log-loss of scored units, as a function of probabilities and then of a temperature."""
+    """Mean log-loss of scored units for each share of outliers: a function of probabilities, then of a temperature."""
     own = labels[scored]
     weights = np.ones(len(own))
     if class_weight == "balanced":
@@ -190,7 +193,7 @@ def _loss(labels, scored, class_weight):
 
     def loss(probabilities):
         logs = np.log(np.maximum(probabilities[scored], SMALLEST))
-        return lambda temperature: _log_loss(logs, own, weights, 1 / temperature)
+        return lambda temperature: _log_losses(logs, own, weights, 1 / temperature, OUTLIER_SHARES)
 
     return loss
 
@@ -217,11 +220,15 @@ def _checked_labels(labels, probabilities):
 
 
 @numba.njit(nogil=True)
-def _log_loss(logs, own, weights, power):
-    total = 0.0
+def _log_losses(logs, own, weights, power, outlier_shares):
+    losses, num_regions = np.zeros(len(outlier_shares)), logs.shape[1]
     for unit in range(len(logs)):
-        largest, normaliser = logs[unit].max(), 0.0
-        for region in range(logs.shape[1]):
-            normaliser += np.exp(power * (logs[unit, region] - largest))
-        total += weights[unit] * (np.log(normaliser) - power * (logs[unit, own[unit]] - largest))
-    return total
+        largest, total = logs[unit].max(), 0.0
+        for region in range(num_regions):
+            total += np.exp(power * (logs[unit, region] - largest))
+        probability = np.exp(power * (logs[unit, own[unit]] - largest)) / total
+        for k, share in enumerate(outlier_shares):
+            # the floor of probabilities elsewhere, for a share of 0
+            mixed = max((1 - share) * probability + share / num_regions, SMALLEST)
+            losses[k] -= weights[unit] * np.log(mixed)
+    return losses

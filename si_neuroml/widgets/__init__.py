@@ -12,6 +12,7 @@ from .region_exploration import (
 from .region_matrix import RegionMatrixWidget, plot_region_matrix
 from .region_track import RegionTrackWidget, plot_region_track
 from .reliability import ReliabilityWidget, plot_reliability
+from .scalogram_attribution import ScalogramAttributionWidget, plot_scalogram_attribution
 from .spike_locations import SpikeLocationsOnProbeWidget, plot_spike_locations_on_probe
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "RegionTrackWidget",
     "RegionUnitCountsWidget",
     "ReliabilityWidget",
+    "ScalogramAttributionWidget",
     "SpikeLocationsOnProbeWidget",
     "plot_event_traces",
     "plot_region_features",
@@ -30,5 +32,6 @@ __all__ = [
     "plot_region_track",
     "plot_region_unit_counts",
     "plot_reliability",
+    "plot_scalogram_attribution",
     "plot_spike_locations_on_probe",
 ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["RegionTrackWidget", "plot_region_track"]
 
 # as far as the colours of a unit reach where there is no neighbour; those of an assigned place reach any depth
-MAX_REACH_UM, ANY_REACH_UM = 60.0, 1e6
+MAX_REACH_UM, ANY_REACH_UM = 100.0, 1e6
 UNKNOWN_COLOR, CURVE_COLOR, SHIFT_COLOR = "0.85", "0.2", "tab:blue"
 # of regions that the classifier has not learned
 OTHER = {"facecolor": "w", "edgecolor": "0.5", "hatch": "////"}
@@ -268,14 +268,12 @@ def _divide(ax, has_assigned, has_shift):
     for name, width in strips.items():
         panels[name] = ax.inset_axes([left / total, 0, width / total, 1], sharey=shared)
         panels[name].set_title(name, fontsize="small")
-        panels[name].set_xlim(0, 1)
+        panels[name].set(xlim=(0, 1), xticks=[])
         panels[name].tick_params(labelleft=shared is None, left=shared is None)
         shared, left = shared or panels[name], left + width + GAP
     for name in ("smoothed", "raw"):
         panels[name].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         panels[name].set_xlabel("probability")
-    for name in panels.keys() & {"assigned", "predicted"}:
-        panels[name].set_xticks([])
     if has_shift:
         left = 1 - SHIFT_WIDTH / total
         panels["log_odds"] = ax.inset_axes([left, 0, 1 - left, 0.42])
@@ -340,7 +338,6 @@ def _draw_shift(posterior, log_odds, shift, confidence):
 def _draw_legend(ax, dp):
     from matplotlib.patches import Patch
 
-    # only what can be seen
     seen = [name for k, name in enumerate(dp.classes) if dp.raw[:, k].max() > 0.02 or dp.smoothed[:, k].max() > 0.02]
     entries = [Patch(color=dp.colors[name], label=name) for name in seen]
     if not np.isin(dp.label, dp.classes).all():
@@ -349,4 +346,4 @@ def _draw_legend(ax, dp):
     if others:
         entries.append(Patch(**OTHER, label=f"{', '.join(others[:3] + ['...'] * (len(others) > 3))}: not learned"))
     style = {"frameon": False, "fontsize": "small", "borderaxespad": 0.0, "handlelength": 1.0}
-    ax.legend(handles=entries, loc="upper center", bbox_to_anchor=(0.0, -0.1), ncols=min(len(entries), 6), **style)
+    ax.legend(handles=entries, loc="upper center", bbox_to_anchor=(0.0, -0.1), ncols=min(len(entries), 8), **style)

@@ -123,10 +123,9 @@ def test_the_auxiliary_classifier_helps_in_training_only():
 
 def test_a_network_learns_and_repeats_itself():
     dataset, fresh = cells(90), cells(90, seed=1)
-    train = lambda **options: ImageNetwork("compact", None, {**QUICK, **options}).fit(dataset.images, dataset.labels)  # noqa: E731
-    network = train()
+    network, same = (ImageNetwork("compact", None, QUICK).fit(dataset.images, dataset.labels) for _ in range(2))
     assert (network.predict(fresh.images) == fresh.labels).mean() > 0.8
-    np.testing.assert_array_equal(train().predict_proba(fresh.images), network.predict_proba(fresh.images))
+    np.testing.assert_array_equal(same.predict_proba(fresh.images), network.predict_proba(fresh.images))
     assert network.history_["train_loss"][-1] < network.history_["train_loss"][0]
     again = ImageNetwork.from_arrays(network.to_arrays(), network.classes_, **network.settings())
     np.testing.assert_allclose(again.predict_proba(fresh.images), network.predict_proba(fresh.images), atol=1e-6)

@@ -69,6 +69,15 @@ def test_a_cell_without_one_stream_is_typed_by_the_other(fused):
     assert np.isnan(predictions.outlier_score[5:10]).all()
 
 
+def test_a_dataset_without_one_stream_is_typed_by_the_other(fused):
+    fresh = cells(20, seed=2)
+    whole = fused.predict(fresh)
+    images = CellDataset(fresh.cells, fresh.images, None, (), FREQUENCIES, fresh.times_ms)
+    np.testing.assert_allclose(fused.predict_proba(images), whole.streams["image"])
+    features = CellDataset(fresh.cells, None, fresh.features, NAMES)
+    np.testing.assert_allclose(fused.predict_proba(features), whole.streams["features"])
+
+
 def test_probabilities_are_calibrated_on_donors_left_out():
     """Types that overlap: trees are far too sure of themselves, and the temperature takes that back."""
     dataset = cells(300, images=False, noise=2.0, num_donors=30)
@@ -187,6 +196,8 @@ def test_bad_input_is_refused(fused):
         fused.predict(
             CellDataset(other.cells, other.images, other.features[:, 1:], NAMES[1:], FREQUENCIES, other.times_ms)
         )
+    with pytest.raises(ModelMismatchError, match="image and features: the dataset has none"):
+        fused.predict(CellDataset(other.cells))
     with pytest.raises(ModelMismatchError, match="times_ms"):
         fused.predict(CellDataset(other.cells, other.images, other.features, NAMES, FREQUENCIES, other.times_ms + 500))
     with pytest.raises(ModelMismatchError, match="12"):

@@ -33,7 +33,7 @@ def test_arrays_say_what_scikit_learn_says(num_classes):
 
     model, X, labels = fitted("hist_gradient_boosting", num_classes, learning_rate=0.3)
     theirs = HistGradientBoostingClassifier(
-        max_iter=8, learning_rate=0.3, max_leaf_nodes=15, l2_regularization=1.0, early_stopping=False, random_state=0
+        max_iter=8, learning_rate=0.3, max_leaf_nodes=31, l2_regularization=1.0, early_stopping=False, random_state=0
     )
     weights = (len(labels) / (num_classes * np.bincount(labels)))[labels]
     theirs.fit(X.astype("float64"), labels, sample_weight=weights)
@@ -49,7 +49,7 @@ def test_arrays_and_contributions_are_those_of_lightgbm(num_classes, missing_in_
     options = {"n_estimators": 8, "learning_rate": 0.2}
     model = BoostedTrees("lightgbm", options, class_weight_power=0.0).fit(X, labels)
     theirs = lightgbm.LGBMClassifier(
-        num_leaves=15,
+        num_leaves=31,
         reg_lambda=1.0,
         random_state=0,
         n_jobs=1,

@@ -226,6 +226,20 @@ def test_ensemble_is_better_on_new_subjects_than_its_members_alone():
     assert np.abs(ensemble.out_of_fold_.probabilities - ensemble.predict_proba(X)).max() > 0.01
 
 
+def test_trees_are_mixed_in_where_every_subject_shows_that_they_help():
+    """Classes that no line separates; not when a class has a single subject, whatever the others say."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (480, 2))
+    labels, groups = (X[:, 0] * X[:, 1] > 0).astype(int), np.repeat(np.arange(8), 60)
+    mixed = SubjectEnsemble(num_trees=15).fit(X, labels, groups=groups)
+    assert mixed.tree_share_ > 0.5
+    assert (mixed.predict(X) == labels).mean() > 0.9
+    single = np.where((groups == 0) & (X[:, 0] > 0.5), 2, labels)
+    assert SubjectEnsemble(num_trees=15).fit(X, single, groups=groups).tree_share_ == 0.0
+    noise = rng.integers(0, 2, 480)
+    assert SubjectEnsemble(num_trees=15).fit(X, noise, groups=groups).tree_share_ == 0.0
+
+
 def test_bad_training_sets_are_refused():
     X, y, _ = rows()
     with pytest.raises(TrainingError, match="one class"):

@@ -213,8 +213,21 @@ def test_tuning_gives_copied_evidence_less_power():
     assert effective[1] == pytest.approx(effective[0] / 4, rel=0.35)
 
 
+def test_shanks_whose_labels_are_wrong_teach_doubt():
+    """Labels of some shanks turned round: no neighbour helps there, and no unit of others should be called certain."""
+    rng = np.random.default_rng(13)
+    probabilities, depth, track, labels = simulated_shanks(rng, num_tracks=20, strength=1.0)
+    wrong = np.where(track < 4, 2 - labels, labels)
+    honest, doubting = (
+        tune_depth(probabilities, own, depth, track, transitions=("uniform",)) for own in (labels, wrong)
+    )
+    assert honest.outlier_share <= 0.02
+    assert doubting.outlier_share >= 0.1
+    assert doubting.smooth(probabilities, depth, track).max() <= 1 - doubting.outlier_share * 2 / 3 + 1e-9
+
+
 def test_settings_survive_the_way_through_json():
-    for model in (DepthHMM(300.0, 0.2, PRIOR, TRANSITIONS, 1.4), DepthHMM(), DepthGaussian(80.0, 0.3)):
+    for model in (DepthHMM(300.0, 0.2, PRIOR, TRANSITIONS, 1.4, 0.1), DepthHMM(), DepthGaussian(80.0, 0.3, 0.2)):
         assert depth_model(model.to_dict()) == model
 
 

@@ -19,7 +19,7 @@ from si_neuroml.regions.predictions_extension import KIND
 from si_neuroml.regions.session import Session
 from si_neuroml.regions.session_features import session_dataset
 from si_neuroml.regions.shift_profile import shift_profile
-from si_neuroml.widgets.region_track import UNKNOWN_COLOR, RegionTrackWidget
+from si_neuroml.widgets.region_track import MAX_REACH_UM, UNKNOWN_COLOR, RegionTrackWidget
 
 CLASSES = ("APN", "CA1", "DG", "LP")
 COLORS = dict(zip(CLASSES, ("red", "green", "blue", "black"), strict=True))
@@ -97,7 +97,7 @@ def test_units_stand_at_their_depths_without_overlap(units, predictions):
     assert (depth_um[alone] < high[alone]).all()
     assert (low[1:] >= high[:-1] - 1e-9).all()
     assert (high > low).all()
-    assert (high - low <= 120.0 + 1e-9).all()
+    assert (high - low <= 2 * MAX_REACH_UM + 1e-9).all()
     close = np.diff(depth_um) < 100.0
     np.testing.assert_allclose(low[1:][close], high[:-1][close])
     # the two at one depth share the stretch about it
