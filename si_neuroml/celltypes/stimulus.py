@@ -118,7 +118,13 @@ def find_pulses(current_pa: np.ndarray, sampling_frequency: float, *, min_step_p
     )
     threshold = max(min_step_pa, 6 * noise)
     edges = [0, *_edges(smooth, difference, threshold, lag), len(current)]
-    return [_pulse(current, start, stop) for start, stop in pairwise(edges)]
+    pulses = [_pulse(current, start, stop) for start, stop in pairwise(edges)]
+    # where noise alone went beyond the threshold, both sides are at one level
+    starts = [
+        0,
+        *(after.start for before, after in pairwise(pulses) if abs(after.level - before.level) > threshold / 2),
+    ]
+    return [_pulse(current, start, stop) for start, stop in pairwise([*starts, len(current)])]
 
 
 def _edges(smooth, difference, threshold, lag):

@@ -1,18 +1,17 @@
 """Read a ``.pth`` file of weights without being able to run what it says.
 
-Such a file is a pickle, and a pickle may call any function. Here the only names it may use are those that a dict of
-tensors needs, and each stands for a function of this file that makes notes; tensors are then cut out of the raw
-numbers as numpy arrays. Both formats of torch.save are read: the zip archive, and the older stream of pickles, in
-which some of the official weights still are.
+Such a file is a pickle: a small program that may call any function. It is not run here. Its instructions are taken
+apart, those that a dict of tensors needs are followed, and the few names among them stand for functions of this file
+that make notes; anything else is refused. Tensors are then cut out of the raw numbers as numpy arrays. Both formats of
+torch.save are read: the zip archive, and the older stream of pickles, in which some of the official weights still are.
 """
 
 import io
 import zipfile
-from collections import OrderedDict
 from math import prod
 from pathlib import Path
-from pickle import Unpickler, UnpicklingError
-from typing import Any, NamedTuple
+from pickletools import genops
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -74,7 +73,7 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
         if not isinstance(found, dict) or not all(isinstance(value, _Tensor) for value in found.values()):
             raise InputError(f"{path} holds something else than a dict of tensors. Save model.state_dict() alone.")
         return {str(name): _cut(value, numbers[value.storage.key]) for name, value in found.items()}
-    except (OSError, zipfile.BadZipFile, UnpicklingError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, _NotWeights, EOFError) as error:
         raise InputError(f"{path} is no file of weights, or is damaged: {error}") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError) as error:
         if isinstance(error, InputError):
@@ -83,26 +82,91 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is no file of weights, or is damaged ({type(error).__name__}: {error}).") from error
 
 
-class _Reader(Unpickler):
-    """Knows the names of a state dict and no others."""
+class _Reader:
+    """Follows the instructions that build a dict of tensors, and no others."""
 
-    def __init__(self, file):
-        super().__init__(file, encoding="utf-8")
+    def __init__(self, file: BinaryIO):
+        self.file = file
         self.storages: dict[str, _Storage] = {}
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        allowed = _NAMES.get((module, name))
-        if allowed is not None:
-            return allowed
-        if module == "torch" and name in STORAGES:
-            return STORAGES[name]
-        raise UnpicklingError(f"it asks for {module}.{name}, which weights have no need of")
+    def load(self) -> Any:
+        for opcode, argument, _ in genops(self.file):
+            if opcode.name == "STOP":
+                return self.stack.pop()
+            self._follow(opcode.name, argument)
+        raise _NotWeights("it ends in the middle")
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, size, *view = pid
-        if kind != "storage" or dtype not in STORAGES.values() or any(one is not None for one in view):
-            raise UnpicklingError(f"it holds a storage that is not understood: {pid!r}")
-        return self.storages.setdefault(str(key), _Storage(dtype, str(key), int(size)))
+    def _follow(self, name, argument):
+        if name in _VALUES:
+            self.stack.append(_VALUES[name](argument))
+        elif name in _TUPLES:
+            parts = self._pop_marked() if name == "TUPLE" else self._pop(_TUPLES[name])
+            self.stack.append(tuple(parts))
+        elif name in ("APPEND", "APPENDS"):
+            parts = self._pop(1) if name == "APPEND" else self._pop_marked()
+            self._top(list).extend(parts)
+        elif name in ("SETITEM", "SETITEMS"):
+            parts = self._pop(2) if name == "SETITEM" else self._pop_marked()
+            self._top(dict).update(zip(parts[::2], parts[1::2], strict=True))
+        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            self.memo[len(self.memo) if name == "MEMOIZE" else argument] = self.stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            self.stack.append(self.memo[argument])
+        elif name in ("GLOBAL", "STACK_GLOBAL"):
+            words = argument.split(" ") if name == "GLOBAL" else self._pop(2)
+            self.stack.append(_named(*words))
+        elif name == "REDUCE":
+            arguments, made_by = self.stack.pop(), self.stack.pop()
+            if not isinstance(made_by, _Name):
+                raise _NotWeights(f"it calls {made_by!r}")
+            self.stack.append(made_by.make(*arguments))
+        elif name == "BINPERSID":
+            self.stack.append(self._storage(*self.stack.pop()))
+        elif name == "BUILD":
+            # notes that torch adds to its dict, such as the versions of modules
+            self.stack.pop()
+        elif name not in ("PROTO", "FRAME"):
+            raise _NotWeights(f"it holds the instruction {name}, which weights have no need of")
+
+    def _pop(self, number):
+        return [self.stack.pop() for _ in range(number)][::-1]
+
+    def _pop_marked(self):
+        start = max(index for index, value in enumerate(self.stack) if value is _MARK)
+        parts = self.stack[start + 1 :]
+        del self.stack[start:]
+        return parts
+
+    def _top(self, kind):
+        if not isinstance(self.stack[-1], kind):
+            raise _NotWeights(f"it adds to a {type(self.stack[-1]).__name__}")
+        return self.stack[-1]
+
+    def _storage(self, kind, dtype, key, _, size, *view):
+        if kind != "storage" or not isinstance(dtype, _Name) or any(one is not None for one in view):
+            raise _NotWeights(f"it holds a storage that is not understood: {(kind, dtype, key)!r}")
+        return self.storages.setdefault(str(key), _Storage(dtype.make(), str(key), int(size)))
+
+
+class _NotWeights(Exception):
+    """What the file holds is not what a state dict holds."""
+
+
+class _Name(NamedTuple):
+    """A name that weights use, and our own function in its place."""
+
+    words: str
+    make: Any
+
+
+def _named(module, name):
+    if module == "torch" and name in STORAGES:
+        return _Name(name, lambda: STORAGES[name])
+    if (module, name) not in _NAMES:
+        raise _NotWeights(f"it asks for {module}.{name}, which weights have no need of")
+    return _Name(name, _NAMES[module, name])
 
 
 def _tensor(storage, offset, shape, strides, *_):
@@ -113,12 +177,25 @@ def _parameter(data, *_):
     return data
 
 
+_MARK = object()
 _NAMES = {
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): dict,
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
 }
+_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None}
+_VALUES = {
+    "MARK": lambda _: _MARK,
+    "NONE": lambda _: None,
+    "NEWTRUE": lambda _: True,
+    "NEWFALSE": lambda _: False,
+    "EMPTY_DICT": lambda _: {},
+    "EMPTY_LIST": lambda _: [],
+}
+_WORDS = "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINSTRING SHORT_BINSTRING"
+_NUMBERS = "INT BININT BININT1 BININT2 LONG LONG1 LONG4 BINFLOAT"
+_VALUES |= dict.fromkeys(f"{_WORDS} {_NUMBERS}".split(), lambda argument: argument)
 
 
 def _read_zip(path):
@@ -139,33 +216,33 @@ def _read_zip(path):
 def _read_stream(file):
     for expected in (MAGIC, VERSION):
         if _Reader(file).load() != expected:
-            raise UnpicklingError("it begins like no file of torch.save")
+            raise _NotWeights("it begins like no file of torch.save")
     if not _Reader(file).load().get("little_endian", False):
-        raise UnpicklingError("it was written on a big-endian machine")
+        raise _NotWeights("it was written on a big-endian machine")
     reader = _Reader(file)
     found, keys, numbers = reader.load(), _Reader(file).load(), {}
     for key in keys:
         one, size = reader.storages[key], int.from_bytes(file.read(8), "little")
         if size != one.size:
-            raise UnpicklingError(f"storage {key} has {size} numbers in place of {one.size}")
+            raise _NotWeights(f"storage {key} has {size} numbers in place of {one.size}")
         numbers[key] = _numbers(one, file.read(size * np.dtype(one.dtype).itemsize))
     return found, numbers
 
 
 def _numbers(storage, raw):
     if len(raw) != storage.size * np.dtype(storage.dtype).itemsize:
-        raise UnpicklingError(f"storage {storage.key} has {len(raw)} bytes, not {storage.size} numbers")
+        raise _NotWeights(f"storage {storage.key} has {len(raw)} bytes, not {storage.size} numbers")
     return np.frombuffer(raw, dtype=storage.dtype)
 
 
 def _cut(tensor, numbers):
     """A copy of the tensor's numbers, after checking that all of them lie in its storage."""
     if len(tensor.shape) != len(tensor.strides) or min((tensor.offset, *tensor.shape, *tensor.strides)) < 0:
-        raise UnpicklingError(f"a tensor of shape {tensor.shape} has strides {tensor.strides}")
+        raise _NotWeights(f"a tensor of shape {tensor.shape} has strides {tensor.strides}")
     last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
     if prod(tensor.shape) == 0:
         return np.zeros(tensor.shape, dtype=numbers.dtype)
     if last >= len(numbers) or prod(tensor.shape) > len(numbers):
-        raise UnpicklingError(f"a tensor of shape {tensor.shape} reaches beyond its {len(numbers)} numbers")
+        raise _NotWeights(f"a tensor of shape {tensor.shape} reaches beyond its {len(numbers)} numbers")
     strides = [stride * numbers.itemsize for stride in tensor.strides]
     return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, strides, writeable=False).copy()

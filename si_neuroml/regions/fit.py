@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "RECOMMENDED", "build_estimator", "fit_region_classifier", "labelled_rows"]
 
-# of the highest balanced accuracy on unseen rats; trees next to it never helped there
+# of the highest balanced accuracy on unseen rats; trees beside it lowered that
 RECOMMENDED = "subject_logistic"
 NETWORKS = ("dmlp", "lda_dense", "cnn", "tcn", "transformer")
 _ENSEMBLES = ("subject_ensemble", "subject_logistic")
@@ -54,9 +54,9 @@ def fit_region_classifier(
     model : str, default: "recommended"
         "recommended" ("subject_logistic": :class:`~si_neuroml.regions.ensemble.SubjectEnsemble` without trees),
         "subject_ensemble" (the same with trees, for many subjects); "logistic_regression", "extra_trees",
-        "hist_gradient_boosting"; of van Laar (2025)
-        the networks "dmlp", "lda_dense", "cnn", "tcn", "transformer" and the classical "sgd", "passive_aggressive",
-        "perceptron", "nearest_centroid", "naive_bayes"; the baselines "majority" and "depth_prior".
+        "hist_gradient_boosting"; of van Laar (2025) the networks "dmlp", "lda_dense", "cnn", "tcn", "transformer" and
+        the classical "sgd", "passive_aggressive", "perceptron", "nearest_centroid", "naive_bayes"; the baselines
+        "majority" and "depth_prior".
     model_kwargs : dict, optional
         Settings of the model: scikit-learn's keywords; for networks those of
         :func:`~si_neuroml.regions.presets.network_settings`, and ``preset``; for the recommended, ``half_units``.

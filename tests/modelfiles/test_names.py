@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -96,7 +97,8 @@ def test_the_digest_is_what_the_documentation_says(folder):
 
 
 def test_no_file_of_the_package_can_unpickle():
-    forbidden = ("import pickle", "from pickle", "torch.load", "allow_pickle=True", "joblib.load", "import dill")
+    # pickletools takes a pickle apart and runs nothing
+    forbidden = re.compile(r"(import|from) (_?pickle|dill|cloudpickle)\b|torch\.load|allow_pickle=True|joblib\.load")
     for path in Path(si_neuroml.__file__).parent.rglob("*.py"):
-        found = [words for words in forbidden if words in path.read_text(encoding="utf-8")]
+        found = [match.group() for match in forbidden.finditer(path.read_text(encoding="utf-8"))]
         assert not found, f"{path.name} uses {found}"

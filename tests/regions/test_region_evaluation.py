@@ -126,7 +126,8 @@ def test_baselines_and_what_clears_logistic_regression():
 
     data = dataset(160, 6, signal=1.5, animal=0.1)
     told = []
-    models = {"oracle": oracle, "extra_trees": {"model": "extra_trees", "model_kwargs": {"n_estimators": 20}}}
+    trees = {"model": "extra_trees", "model_kwargs": {"n_estimators": 20}, "depth": None}
+    models = {"oracle": oracle, "extra_trees": trees}
     found = evaluate_region_models(data, models, splits=["subject"], num_folds=2, num_resamples=100, report=told.append)
     assert len(told) == 2 * (1 + len(BASELINES))
     clears = found.against_reference["clears"]
@@ -141,6 +142,7 @@ def test_baselines_and_what_clears_logistic_regression():
     smoothed = found.scores["subject", "logistic_regression", "smoothed"].values["balanced_accuracy"]
     assert smoothed > values["logistic_regression"] + 0.1
     assert ("subject", "majority", "smoothed") not in found.scores
+    assert ("subject", "extra_trees", "smoothed") not in found.scores
     json.dumps(found.to_dict(), allow_nan=False)
 
 
