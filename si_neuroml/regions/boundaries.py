@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import InputError
 from .depth import DepthHMM, checked_units, log_evidence, regions_prior, tracks_in_order, transition_kernels
 
 __all__ = ["RegionBoundary", "most_likely_regions", "region_boundaries"]
@@ -67,9 +68,9 @@ def most_likely_regions(
     Raises
     ------
     InputError
-        As :func:`~si_neuroml.regions.depth.hmm_smooth`.
+        As :func:`~si_neuroml.regions.depth.hmm_smooth`, or when the model is none with regions as states.
     """
-    model = model or DepthHMM()
+    model = _as_hmm(model)
     probabilities, depth_um, track = checked_units(probabilities, depth_um, track)
     regions = probabilities.argmax(axis=1)
     order, starts = tracks_in_order(depth_um, track)
@@ -111,7 +112,7 @@ def region_boundaries(
     InputError
         As :func:`most_likely_regions`.
     """
-    model = model or DepthHMM()
+    model = _as_hmm(model)
     names = np.asarray(track)
     probabilities, depth_um, track = checked_units(probabilities, depth_um, track)
     regions = most_likely_regions(probabilities, depth_um, track, model)
@@ -140,6 +141,14 @@ def region_boundaries(
             pair = (names[own[0]].item(), int(sequence[k]), int(sequence[k + 1]))
             boundaries.append(RegionBoundary(*pair, median, low, high, edges, posterior))
     return boundaries
+
+
+def _as_hmm(model):
+    if model is None:
+        return DepthHMM()
+    if not isinstance(model, DepthHMM):
+        raise InputError(f"Boundaries need a DepthHMM (or None for the default one), got {type(model).__name__}.")
+    return model
 
 
 def _viterbi(evidence, log_prior, log_kernels, which):

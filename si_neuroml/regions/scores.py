@@ -85,7 +85,7 @@ def region_scores(
     labels: np.ndarray,
     probabilities: np.ndarray,
     regions: Sequence[str],
-    subjects: np.ndarray,
+    subjects: np.ndarray | None = None,
     *,
     hierarchy: Mapping[str, Mapping[str, str]] | None = None,
     num_resamples: int = 1000,
@@ -101,8 +101,8 @@ def region_scores(
         Rows sum to 1.
     regions : sequence of str
         What the columns are.
-    subjects : array, shape (num_units,)
-        Animal of each unit.
+    subjects : array, shape (num_units,), optional
+        Animal of each unit. Default: all are of one, and nothing gets an interval.
     hierarchy : dict of dict, optional
         Coarser levels: {level: {region: its parent}}, for example {"cosmos": {"CA1": "HPF", "LP": "TH"}}. Probabilities
         of regions with one parent are added up.
@@ -191,7 +191,8 @@ def compare_scores(
 
 def _checked(labels, probabilities, regions, subjects):
     """Indices of regions, probabilities and subject codes of the units that can be scored, and which those are."""
-    labels, subjects = np.asarray(labels, dtype=str), np.asarray(subjects, dtype=str)
+    labels = np.asarray(labels, dtype=str)
+    subjects = np.zeros(labels.shape, dtype=str) if subjects is None else np.asarray(subjects, dtype=str)
     probabilities, regions = np.asarray(probabilities, dtype="float64"), list(map(str, regions))
     if probabilities.shape != (len(labels), len(regions)) or subjects.shape != labels.shape:
         text = f"{len(labels)} labels, {len(regions)} regions and {len(subjects)} subjects do not fit"

@@ -182,3 +182,10 @@ def test_input_that_makes_no_sense_is_refused():
         region_scores(labels, rows * 2, REGIONS, subjects)
     with pytest.raises(InputError, match="distinct"):
         region_scores(labels, rows, ("CA1", "CA1", "LP"), subjects)
+
+
+def test_one_animal_is_scored_without_intervals():
+    scores = region_scores(["a", "b", "b"], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["a", "b"])
+    assert scores.num_subjects == 1
+    assert scores.intervals is None
+    assert scores.values["balanced_accuracy"] == pytest.approx(0.75)

@@ -109,3 +109,11 @@ def test_input_that_makes_no_sense_is_refused():
         shift_profile(probabilities, depth_um, PLACES[:-1], ASSIGNED)
     with pytest.raises(InputError, match="above 0"):
         shift_profile(probabilities, depth_um, PLACES, ASSIGNED, vote_um=0.0)
+
+
+def test_boundaries_need_states():
+    from si_neuroml.regions.boundaries import region_boundaries
+    from si_neuroml.regions.depth import DepthGaussian
+
+    with pytest.raises(InputError, match="DepthHMM"):
+        region_boundaries(np.full((3, 2), 0.5), np.arange(3.0), np.zeros(3, dtype=int), DepthGaussian())
