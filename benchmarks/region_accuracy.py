@@ -21,9 +21,9 @@ from _region_data import IBL_FILES, RATS_FILES, fewer_subjects, find_folder, loa
 from _report import print_table, write_json
 from _store import Target
 
+from si_neuroml.classification.scores import class_scores, compare_scores
 from si_neuroml.regions.depth import gaussian_smooth, hmm_smooth
 from si_neuroml.regions.evaluation import REFERENCE, evaluate_region_models
-from si_neuroml.regions.scores import compare_scores, region_scores
 from si_neuroml.regions.shift_profile import SHIFTS_UM, assigned_regions, shift_profile
 
 NETWORKS = ("dmlp", "lda_dense", "cnn", "tcn", "transformer")
@@ -113,7 +113,7 @@ def ibl_table(dataset, evaluation):
         "HMM, tuned": evaluation.probabilities["subject", "extra_trees", "smoothed"],
     }
     data = (evaluation.regions, dataset.units["subject"].to_numpy(dtype=str))
-    scores = {name: region_scores(dataset.labels, rows, *data) for name, rows in stages.items()}
+    scores = {name: class_scores(dataset.labels, rows, *data) for name, rows in stages.items()}
     rows = []
     for name, score in scores.items():
         value, (low, high) = score.values, score.intervals["balanced_accuracy"]
@@ -128,8 +128,8 @@ def ibl_table(dataset, evaluation):
     ]
     print_table("HMM, tuned: accuracy of the surest units", ["coverage", "accuracy", "probability from"], rows)
     rates = tuned.confusion_rates
-    rows = [[name, *(f"{rate:.2f}" for rate in rates[k])] for k, name in enumerate(tuned.regions)]
-    print_table("HMM, tuned: confusion, rows sum to 1", ["true", *tuned.regions], rows)
+    rows = [[name, *(f"{rate:.2f}" for rate in rates[k])] for k, name in enumerate(tuned.classes)]
+    print_table("HMM, tuned: confusion, rows sum to 1", ["true", *tuned.classes], rows)
     differences = {
         name: compare_scores(dataset.labels, stages["HMM, tuned"], stages[name], *data)["balanced_accuracy"]
         for name in stages

@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import si_neuroml
+from si_neuroml.classification.scores import class_scores
 from si_neuroml.groundtruth import region_session_analyzer
-from si_neuroml.regions.scores import region_scores
 
 OUTPUTS = Path("outputs")
 NUM_SUBJECTS, NUM_UNITS, DURATION_S = 8, 80, 120.0
@@ -83,7 +83,7 @@ def main():
     print(f"\nNew animal, {len(truth)} units in {len(np.unique(truth))} regions")
     for stage in ("probabilities", "smoothed"):
         found = predictions.get_data(outputs=stage)[is_known]
-        scores = region_scores(truth[is_known], found, predictions.classes, units["subject"][is_known])
+        scores = class_scores(truth[is_known], found, predictions.classes, units["subject"][is_known])
         print(f"  {stage:13s} balanced accuracy {scores.values['balanced_accuracy']:.2f}")
     named = label != "unknown"
     print(f"  {named.sum()} units are named, {(label == truth)[named].mean():.0%} of them right")

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from ..classification.probability_calibration import TemperatureCalibration
 from ..errors import InputError, ModelMismatchError
 from ..modelfiles import NamedModel
-from ._shared import TemperatureCalibration
 from .fusion import fusion_from
 from .streams import FittedStream, ImageAxes, stream_inputs
 

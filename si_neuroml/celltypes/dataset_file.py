@@ -7,7 +7,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ..errors import InputError
-from ._shared import whole_file
+from ..wholefile import whole_file
 from .dataset import CellDataset
 
 __all__ = ["read_dataset", "write_dataset"]

@@ -11,8 +11,9 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from ..classification.preparation import check_training_set, class_weights
+from ..classification.tree_arrays import TreeArrays
 from ..errors import InputError, MissingDependencyError
-from ._shared import TreeArrays, check_training_set, class_weights
 
 __all__ = ["BOOSTING_DEFAULTS", "BoostedTrees"]
 

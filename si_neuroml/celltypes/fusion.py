@@ -9,8 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..classification.folds import mean_log_loss
+from ..classification.preparation import class_weights
 from ..errors import InputError
-from ._shared import class_weights, mean_log_loss
 
 __all__ = ["SoftVote", "StackedLogistic", "fit_fusion", "fusion_from"]
 

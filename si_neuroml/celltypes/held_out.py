@@ -7,9 +7,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from ..classification.folds import group_folds, mean_log_loss
+from ..classification.preparation import Preparation
+from ..classification.probability_calibration import TemperatureCalibration
 from ..errors import TrainingError
 from ..training import progress
-from ._shared import Preparation, TemperatureCalibration, group_folds, mean_log_loss
 from .classifier import combine
 from .fusion import SoftVote, fit_fusion
 from .outliers import OutlierModel

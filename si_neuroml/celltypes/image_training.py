@@ -15,9 +15,10 @@ from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 
+from ..classification.folds import group_folds
+from ..classification.preparation import check_training_set, class_weights
 from ..errors import InputError, TrainingError
 from ..training import cosine_factor, one_thread, resolve_device, seeded
-from ._shared import check_training_set, class_weights, group_folds
 from .backbones import build_backbone
 from .networks import ScalogramNetwork, measure_images
 

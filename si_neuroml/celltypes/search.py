@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..classification.folds import group_folds
 from ..errors import InputError, TrainingError
 from ..search import Range, finished_trials, import_optuna, open_study, plot_study, run_trials, suggest, trials_table
-from ._shared import group_folds
 from .fit import labelled_cells, training_groups
 from .held_out import fit_on
 from .streams import STREAMS, build_estimator

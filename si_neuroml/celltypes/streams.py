@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from ..classification.preparation import Preparation, arrays_of
+from ..classification.probability_calibration import TemperatureCalibration
 from ..errors import InputError, ModelMismatchError
-from ._shared import Preparation, TemperatureCalibration, arrays_of
 from .outliers import OutlierModel
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from ._shared import TreeArrays
+from ..classification.tree_arrays import TreeArrays
 
 __all__ = ["LeafPaths", "leaf_paths", "tree_contributions"]
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError, SINeuroMLError
+from ..wholefile import whole_file
 from .area_hdf5 import FORMAT, VERSION, write_area_file
 from .dataset_file import file_state
 from .nwb import open_nwb_session
@@ -23,7 +24,6 @@ from .quality import fill_quality_columns
 from .session import Session
 from .session_features import template_features
 from .waveform_features import WAVEFORM_FEATURE_NAMES
-from .wholefile import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd

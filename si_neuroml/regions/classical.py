@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from ..classification.preparation import Preparation, arrays_of, check_training_set, class_weights
+from ..classification.tree_arrays import TreeArrays
 from ..errors import InputError
-from .preparation import Preparation, arrays_of, check_training_set, class_weights
-from .tree_arrays import TreeArrays
 
 __all__ = ["DepthPrior", "LinearModel", "TreeModel", "softmax"]
 

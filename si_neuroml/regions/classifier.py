@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from ..classification.probability_calibration import calibration_from
 from ..errors import InputError
 from ..modelfiles import NamedModel
 from .feature_columns import FeatureColumns
-from .probability_calibration import calibration_from
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ..errors import InputError
-from .wholefile import whole_file
+from ..wholefile import whole_file
 
 if TYPE_CHECKING:
     from .dataset import RegionDataset

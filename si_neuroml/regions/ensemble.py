@@ -13,10 +13,10 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from ..classification.folds import SMALLEST, OutOfFold, group_folds, mean_log_loss, subject_weights
+from ..classification.preparation import Preparation, arrays_of, check_training_set, class_weights
 from ..errors import InputError
 from .classical import TreeModel, softmax
-from .folds import SMALLEST, OutOfFold, group_folds, mean_log_loss, subject_weights
-from .preparation import Preparation, arrays_of, check_training_set, class_weights
 
 __all__ = ["SubjectEnsemble"]
 
@@ -38,7 +38,7 @@ class SubjectEnsemble(ClassifierMixin, BaseEstimator):
     class_weight_power : float, default: 1
         0: every unit counts the same; 1: every class does.
     half_units : float, default: 20
-        See :func:`~si_neuroml.regions.folds.subject_weights`.
+        See :func:`~si_neuroml.classification.folds.subject_weights`.
     num_folds : int, default: 5
         Of subjects, for the choices.
     num_trees : int, default: 200

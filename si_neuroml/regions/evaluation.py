@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..classification.scores import ClassScores, class_scores, compare_scores
 from ..errors import InputError
-from .scores import RegionScores, compare_scores, region_scores
 from .splits import RegionSplit, split_units
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class RegionEvaluation:
     ----------
     regions : tuple of str
         Columns of all probabilities.
-    scores : dict of RegionScores
+    scores : dict of ClassScores
         By (split, model, stage); stage is "raw" or "smoothed".
     probabilities : dict of float64 array, shape (num_units, num_regions)
         By the same keys: of every unit, from the fold that tested it.
@@ -51,7 +51,7 @@ class RegionEvaluation:
     """
 
     regions: tuple[str, ...]
-    scores: dict[tuple[str, str, str], RegionScores]
+    scores: dict[tuple[str, str, str], ClassScores]
     probabilities: dict[tuple[str, str, str], np.ndarray]
     splits: dict[str, RegionSplit]
     against_reference: "pd.DataFrame" = field(repr=False)
@@ -152,7 +152,7 @@ def evaluate_region_models(
     baselines : bool, default: True
         Majority, depth-only prior, logistic regression and extra trees as well, where `models` does not name them.
     hierarchy : dict of dict, optional
-        As for :func:`~si_neuroml.regions.scores.region_scores`.
+        As for :func:`~si_neuroml.classification.scores.class_scores`.
     num_resamples, seed : int, default: 1000, 0
         Of the intervals over subjects; the seed also of folds and models.
     report : function of str, optional
@@ -182,7 +182,7 @@ def evaluate_region_models(
                 key = (by, name, stage)
                 probabilities[key] = rows
                 options = {"hierarchy": hierarchy, "num_resamples": num_resamples, "seed": seed}
-                scores[key] = region_scores(dataset.labels, rows, regions, subjects, **options)
+                scores[key] = class_scores(dataset.labels, rows, regions, subjects, **options)
     against = _against_reference(dataset, probabilities, regions, subjects, next(iter(drawn)), num_resamples, seed)
     return RegionEvaluation(regions, scores, probabilities, drawn, against)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..classification.folds import OutOfFold, group_folds, macro_auc, mean_log_loss
+from ..classification.probability_calibration import fit_calibration
 from ..errors import TrainingError
 from ..training import progress
 from .classifier import track_codes
-from .folds import OutOfFold, group_folds, macro_auc, mean_log_loss
-from .probability_calibration import fit_calibration
 
 if TYPE_CHECKING:
     from .dataset import RegionDataset

@@ -15,11 +15,11 @@ from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRSc
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 
+from ..classification.folds import group_folds, macro_auc
+from ..classification.preparation import Preparation, arrays_of, check_training_set, class_weights
 from ..errors import InputError, TrainingError
 from ..training import cosine_factor, one_thread, resolve_device, seeded
-from .folds import group_folds, macro_auc
 from .networks import TwoStreamNetwork, set_dropout
-from .preparation import Preparation, arrays_of, check_training_set, class_weights
 from .presets import network_settings
 
 __all__ = ["RegionNetwork"]

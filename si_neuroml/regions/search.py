@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..classification.folds import group_folds, macro_auc
 from ..errors import InputError, TrainingError
 from ..search import Range, finished_trials, import_optuna, open_study, plot_study, run_trials, suggest, trials_table
 from .fit import NETWORKS, RECOMMENDED, build_estimator, labelled_rows
-from .folds import group_folds, macro_auc
 from .held_out import predict_fold, training_groups
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..classification.folds import group_folds
 from ..errors import InputError
-from .folds import group_folds
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,12 +9,12 @@ from sklearn.linear_model import LogisticRegression, Perceptron
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.neighbors import NearestCentroid
 
+from si_neuroml.classification.folds import group_folds, macro_auc, subject_weights
+from si_neuroml.classification.preparation import Preparation, class_weights
+from si_neuroml.classification.tree_arrays import TreeArrays
 from si_neuroml.errors import InputError, TrainingError
 from si_neuroml.regions.classical import DepthPrior, LinearModel, TreeModel
 from si_neuroml.regions.ensemble import SubjectEnsemble
-from si_neuroml.regions.folds import group_folds, macro_auc, subject_weights
-from si_neuroml.regions.preparation import Preparation, class_weights
-from si_neuroml.regions.tree_arrays import TreeArrays
 
 LINEAR = ("logistic_regression", "sgd", "passive_aggressive", "perceptron", "nearest_centroid", "naive_bayes")
 

@@ -5,13 +5,17 @@ import pytest
 from region_units import EDGES, NAMES, REGIONS, make_dataset
 
 import si_neuroml
+from si_neuroml.classification.probability_calibration import (
+    IsotonicCalibration,
+    TemperatureCalibration,
+    calibration_from,
+)
 from si_neuroml.errors import InputError, ModelMismatchError, TrainingError
 from si_neuroml.regions.classifier import ESTIMATORS, UNKNOWN, RegionClassifier, load_estimator, track_codes
 from si_neuroml.regions.depth import DepthHMM
 from si_neuroml.regions.feature_columns import FeatureColumns, choose_columns
 from si_neuroml.regions.fit import NETWORKS, fit_region_classifier
 from si_neuroml.regions.held_out import out_of_fold
-from si_neuroml.regions.probability_calibration import IsotonicCalibration, TemperatureCalibration, calibration_from
 
 TINY = {"feature_units": 4, "head_units": 8, "max_epochs": 2}
 KWARGS = {

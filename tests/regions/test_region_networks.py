@@ -188,7 +188,7 @@ def test_stopping_on_the_auc_of_given_units():
     scores = model.history_["valid_auc"]
     assert max(scores) > 0.6
     # the best epoch is what is kept
-    from si_neuroml.regions.folds import macro_auc
+    from si_neuroml.classification.folds import macro_auc
 
     assert macro_auc(model.predict_proba(validation[0]), validation[1]) == pytest.approx(max(scores), abs=1e-6)
 

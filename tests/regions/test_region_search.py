@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from region_units import make_dataset
 
+from si_neuroml.classification.folds import group_folds, macro_auc
 from si_neuroml.errors import InputError, TrainingError
 from si_neuroml.regions.fit import build_estimator, fit_region_classifier, labelled_rows
-from si_neuroml.regions.folds import group_folds, macro_auc
 from si_neuroml.regions.presets import PAPER_PRESETS
 from si_neuroml.regions.search import SEARCH_SPACES, search_region_classifier
 from si_neuroml.search import Range, finished_trials, open_study, plot_study, run_trials, suggest, trials_table

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from si_neuroml.classification.score_sums import subject_draws, sums_by_subject, values_of_sums
+from si_neuroml.classification.scores import class_scores, compare_scores
 from si_neuroml.errors import InputError
-from si_neuroml.regions.score_sums import subject_draws, sums_by_subject, values_of_sums
-from si_neuroml.regions.scores import compare_scores, region_scores
 
 REGIONS = ("CA1", "LP", "VISp")
 
@@ -37,7 +37,7 @@ def plain_scores(own, rows, weight=None):
 
 def test_values_are_those_of_scikit_learn():
     labels, rows, subjects = predictions()
-    found = region_scores(labels, rows, REGIONS, subjects, num_resamples=50)
+    found = class_scores(labels, rows, REGIONS, subjects, num_resamples=50)
     wanted = plain_scores(np.searchsorted(REGIONS, labels), rows)
     assert {key: found.values[key] for key in wanted} == pytest.approx(wanted)
     np.testing.assert_array_equal(
@@ -68,21 +68,21 @@ def test_resampled_subjects_are_weights():
 
 
 def test_intervals_hold_the_truth_and_shrink_with_subjects():
-    truth = region_scores(*_few(predictions(99, 60000)), num_resamples=2).values["balanced_accuracy"]
+    truth = class_scores(*_few(predictions(99, 60000)), num_resamples=2).values["balanced_accuracy"]
     intervals = []
     for seed in range(30):
-        found = region_scores(*_few(predictions(seed, 600, 1.0, 40)), num_resamples=200)
+        found = class_scores(*_few(predictions(seed, 600, 1.0, 40)), num_resamples=200)
         intervals.append(found.intervals["balanced_accuracy"])
     assert np.mean([low <= truth <= high for low, high in intervals]) >= 0.8
-    fewer = [region_scores(*_few(predictions(seed, 150, 1.0, 10)), num_resamples=200) for seed in range(10)]
+    fewer = [class_scores(*_few(predictions(seed, 150, 1.0, 10)), num_resamples=200) for seed in range(10)]
     fewer = [found.intervals["balanced_accuracy"] for found in fewer]
     # a quarter of the subjects: intervals twice as wide
     assert np.ptp(fewer, axis=1).mean() == pytest.approx(2 * np.ptp(intervals, axis=1).mean(), rel=0.25)
     # a subject says more where subjects differ: units alike within a subject widen the interval
     labels, rows, subjects = predictions(5)
     rows[subjects == "0"] = np.roll(rows[subjects == "0"], 1, axis=1)
-    spoiled = region_scores(labels, rows, REGIONS, subjects).intervals["balanced_accuracy"]
-    plain = region_scores(*_few(predictions(5))).intervals["balanced_accuracy"]
+    spoiled = class_scores(labels, rows, REGIONS, subjects).intervals["balanced_accuracy"]
+    plain = class_scores(*_few(predictions(5))).intervals["balanced_accuracy"]
     assert spoiled[1] - spoiled[0] > 1.3 * (plain[1] - plain[0])
 
 
@@ -93,9 +93,9 @@ def _few(parts):
 
 def test_calibrated_probabilities_have_little_error_and_sharpened_ones_much():
     labels, rows, subjects = predictions(2, 20000)
-    calibrated = region_scores(labels, rows, REGIONS, subjects, num_resamples=2)
+    calibrated = class_scores(labels, rows, REGIONS, subjects, num_resamples=2)
     sharp = rows**3 / (rows**3).sum(axis=1, keepdims=True)
-    overconfident = region_scores(labels, sharp, REGIONS, subjects, num_resamples=2)
+    overconfident = class_scores(labels, sharp, REGIONS, subjects, num_resamples=2)
     assert calibrated.values["calibration_error"] < 0.015
     assert overconfident.values["calibration_error"] > 0.1
     assert overconfident.values["balanced_accuracy"] == calibrated.values["balanced_accuracy"]
@@ -105,7 +105,7 @@ def test_calibrated_probabilities_have_little_error_and_sharpened_ones_much():
 
 def test_coverage_curve():
     labels, rows, subjects = predictions(3, 20000)
-    table = region_scores(labels, rows, REGIONS, subjects, num_resamples=50).coverage
+    table = class_scores(labels, rows, REGIONS, subjects, num_resamples=50).coverage
     accuracy = [row["accuracy"] for row in table]
     assert accuracy == sorted(accuracy)
     for row in table:
@@ -116,7 +116,7 @@ def test_coverage_curve():
         )
         assert row["low"] <= row["accuracy"] <= row["high"]
     # all equally sure: any half is as good as the whole
-    even = region_scores(labels, np.tile([0.5, 0.3, 0.2], (20000, 1)), REGIONS, subjects, num_resamples=2)
+    even = class_scores(labels, np.tile([0.5, 0.3, 0.2], (20000, 1)), REGIONS, subjects, num_resamples=2)
     assert even.values["accuracy_at_half_coverage"] == pytest.approx(even.values["accuracy"])
 
 
@@ -124,13 +124,13 @@ def test_hierarchy_adds_probabilities_up():
     rows = np.array([[0.4, 0.3, 0.3], [0.4, 0.25, 0.35], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]])
     labels = np.array(["LP", "CA1", "VISp", "VISp"])
     above = {"side": {"CA1": "a", "LP": "b", "VISp": "b"}}
-    found = region_scores(labels, rows, REGIONS, np.array(["x", "x", "y", "y"]), hierarchy=above).values
+    found = class_scores(labels, rows, REGIONS, np.array(["x", "x", "y", "y"]), hierarchy=above).values
     assert found["accuracy"] == 0.5
     # b has 0.6, 0.6, 0.8, 0.9: right but for the second
     assert found["accuracy_side"] == 0.75
     assert found["balanced_accuracy_side"] == 0.5
     with pytest.raises(InputError, match=r"no parent for \['LP', 'VISp'\]"):
-        region_scores(labels, rows, REGIONS, labels, hierarchy={"side": {"CA1": "a"}})
+        class_scores(labels, rows, REGIONS, labels, hierarchy={"side": {"CA1": "a"}})
 
 
 def test_regions_without_units_are_left_out_of_means():
@@ -138,21 +138,21 @@ def test_regions_without_units_are_left_out_of_means():
     kept = labels != "VISp"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = region_scores(labels[kept], rows[kept], REGIONS, subjects[kept], num_resamples=20)
+        found = class_scores(labels[kept], rows[kept], REGIONS, subjects[kept], num_resamples=20)
     recalls = np.diag(found.confusion_rates)[:2]
     assert found.values["balanced_accuracy"] == pytest.approx(recalls.mean())
     assert np.isnan(found.confusion_rates[2]).all()
-    assert found.num_subjects_per_region.tolist() == [9, 9, 0]
-    foreign = region_scores(
+    assert found.num_subjects_per_class.tolist() == [9, 9, 0]
+    foreign = class_scores(
         np.append(labels, ["", "MB"]), np.vstack([rows, rows[:2]]), REGIONS, np.append(subjects, ["0", "0"])
     )
     assert foreign.num_left_out == 2
-    assert foreign.values["mcc"] == pytest.approx(region_scores(labels, rows, REGIONS, subjects).values["mcc"])
+    assert foreign.values["mcc"] == pytest.approx(class_scores(labels, rows, REGIONS, subjects).values["mcc"])
 
 
 def test_one_subject_has_no_interval_and_everything_fits_json():
     labels, rows, _ = predictions(6, 50)
-    found = region_scores(labels, rows, REGIONS, np.full(50, "m1"))
+    found = class_scores(labels, rows, REGIONS, np.full(50, "m1"))
     assert found.intervals is None
     text = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert text["values"]["mcc"] == found.values["mcc"]
@@ -163,7 +163,7 @@ def test_paired_differences_are_narrower_than_the_two_intervals():
     labels, rows, subjects = predictions(7, 3000)
     worse = 0.9 * rows + 0.1 * np.roll(rows, 1, axis=1)
     found = compare_scores(labels, rows, worse, REGIONS, subjects)
-    one, other = (region_scores(labels, part, REGIONS, subjects) for part in (rows, worse))
+    one, other = (class_scores(labels, part, REGIONS, subjects) for part in (rows, worse))
     difference, low, high = found["log_loss"]
     assert difference == pytest.approx(one.values["log_loss"] - other.values["log_loss"])
     assert low < difference < high < 0
@@ -175,17 +175,17 @@ def test_paired_differences_are_narrower_than_the_two_intervals():
 def test_input_that_makes_no_sense_is_refused():
     labels, rows, subjects = predictions(8, 20)
     with pytest.raises(InputError, match="do not fit"):
-        region_scores(labels, rows[:, :2], REGIONS, subjects)
+        class_scores(labels, rows[:, :2], REGIONS, subjects)
     with pytest.raises(InputError, match="None of the 20 units has a label"):
-        region_scores(np.full(20, ""), rows, REGIONS, subjects)
+        class_scores(np.full(20, ""), rows, REGIONS, subjects)
     with pytest.raises(InputError, match="20 of 20 rows are no probabilities"):
-        region_scores(labels, rows * 2, REGIONS, subjects)
+        class_scores(labels, rows * 2, REGIONS, subjects)
     with pytest.raises(InputError, match="distinct"):
-        region_scores(labels, rows, ("CA1", "CA1", "LP"), subjects)
+        class_scores(labels, rows, ("CA1", "CA1", "LP"), subjects)
 
 
 def test_one_animal_is_scored_without_intervals():
-    scores = region_scores(["a", "b", "b"], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["a", "b"])
+    scores = class_scores(["a", "b", "b"], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["a", "b"])
     assert scores.num_subjects == 1
     assert scores.intervals is None
     assert scores.values["balanced_accuracy"] == pytest.approx(0.75)

@@ -1,4 +1,4 @@
-"""Scores of regions as sums over the units of each subject, so that resampling subjects is adding up sums.
+"""Scores of classes as sums over the units of each subject, so that resampling subjects is adding up sums.
 
 A resample draws subjects with replacement (Davison & Hinkley 1997, section 3.8). Accuracy, recall, F1 and the
 correlation of Matthews follow from confusion matrices, the log-loss from its sum, the calibration error from the sums
@@ -29,7 +29,7 @@ SMALLEST = 1e-15
 
 def sums_by_subject(own, rows, who, parents):
     """Arrays with one row per subject, from which the scores of any set of subjects follow."""
-    num_regions, num_subjects = rows.shape[1], who.max() + 1
+    num_classes, num_subjects = rows.shape[1], who.max() + 1
     best, sure = rows.argmax(axis=1), rows.max(axis=1)
 
     def counted(shape, *index, weights=None):
@@ -38,20 +38,20 @@ def sums_by_subject(own, rows, who, parents):
 
     rank = _rank_bins(sure)
     sums = {
-        "confusion": counted((num_regions, num_regions), own, best),
+        "confusion": counted((num_classes, num_classes), own, best),
         "log_loss": counted((), weights=-np.log(np.maximum(rows[np.arange(len(own)), own], SMALLEST))),
         "num": counted(()),
         "sure_num": counted((NUM_RANK_BINS,), rank),
         "sure_right": counted((NUM_RANK_BINS,), rank, weights=(best == own).astype("float64")),
         "reliability": counted((NUM_RELIABILITY_BINS,), reliability_bins(sure), weights=sure - (best == own)),
     }
-    ranks = np.stack([_rank_bins(rows[:, k]) for k in range(num_regions)])
+    ranks = np.stack([_rank_bins(rows[:, k]) for k in range(num_classes)])
     for name, chosen in (
-        ("true", own == np.arange(num_regions)[:, None]),
-        ("false", own != np.arange(num_regions)[:, None]),
+        ("true", own == np.arange(num_classes)[:, None]),
+        ("false", own != np.arange(num_classes)[:, None]),
     ):
         sums[f"ranks_{name}"] = np.stack(
-            [counted((NUM_RANK_BINS,), ranks[k], weights=chosen[k].astype("float64")) for k in range(num_regions)],
+            [counted((NUM_RANK_BINS,), ranks[k], weights=chosen[k].astype("float64")) for k in range(num_classes)],
             axis=1,
         )
     for level, parent in parents.items():
@@ -90,7 +90,7 @@ def values_of_sums(sums):
 
 
 def at_level(own, rows, parent):
-    """Labels and probabilities one level up: `parent` is the index of each region's parent."""
+    """Labels and probabilities one level up: `parent` is the index of each class's parent."""
     lifted = np.zeros((len(rows), parent.max() + 1))
     np.add.at(lifted.T, parent, rows.T)
     return parent[own], lifted

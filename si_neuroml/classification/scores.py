@@ -1,4 +1,4 @@
-"""How good are region probabilities? Scores of labelled units with 95 % intervals over subjects.
+"""How good are probabilities of classes? Scores of labelled units or cells with 95 % intervals over subjects.
 
 Values are scikit-learn's. Units of one animal are alike, so that what is drawn again and again for the intervals are
 whole subjects (Davison & Hinkley 1997, section 3.8). Every score follows from sums over the units of each subject
@@ -26,44 +26,44 @@ from .score_sums import (
     values_of_sums,
 )
 
-__all__ = ["RegionScores", "compare_scores", "region_scores"]
+__all__ = ["ClassScores", "class_scores", "compare_scores"]
 
 
 @dataclass(frozen=True)
-class RegionScores:
-    """What :func:`region_scores` finds.
+class ClassScores:
+    """What :func:`class_scores` finds.
 
     Attributes
     ----------
     values : dict of float
-        ``balanced_accuracy`` (mean recall of the regions that have units), ``accuracy``, ``macro_f1`` (over the same
-        regions), ``mcc``, ``auc`` (one against the rest, mean over regions), ``log_loss``, ``calibration_error``
-        (expected, of the most likely region, 10 bins; Guo et al. 2017), ``accuracy_at_half_coverage``, and at each
+        ``balanced_accuracy`` (mean recall of the classes that have units), ``accuracy``, ``macro_f1`` (over the same
+        classes), ``mcc``, ``auc`` (one against the rest, mean over classes), ``log_loss``, ``calibration_error``
+        (expected, of the most likely class, 10 bins; Guo et al. 2017), ``accuracy_at_half_coverage``, and at each
         level of a hierarchy ``balanced_accuracy_<level>`` and ``accuracy_<level>``. NaN where it cannot be known.
     intervals : dict of (float, float), or None
         95 % interval of each value over subjects; None with fewer than two subjects.
-    regions : tuple of str
+    classes : tuple of str
         Rows and columns of `confusion`.
-    confusion : int64 array, shape (num_regions, num_regions)
-        Units by true (row) and most likely (column) region.
-    num_subjects_per_region : int64 array, shape (num_regions,)
-        Subjects with labelled units of each region.
+    confusion : int64 array, shape (num_classes, num_classes)
+        Units by true (row) and most likely (column) class.
+    num_subjects_per_class : int64 array, shape (num_classes,)
+        Subjects with labelled units of each class.
     coverage : list of dict
         ``coverage``, ``accuracy`` among that share of surest units, ``threshold`` (their least probability), ``low``
         and ``high``.
     reliability : list of dict
-        Of each bin with units ``probability`` (mean of the most likely region), ``share`` right, and ``num``.
+        Of each bin with units ``probability`` (mean of the most likely class), ``share`` right, and ``num``.
     num_units, num_subjects : int
         Units scored, and their subjects.
     num_left_out : int
-        Units without a label among the regions.
+        Units without a label among the classes.
     """
 
     values: dict[str, float]
     intervals: dict[str, tuple[float, float]] | None
-    regions: tuple[str, ...]
+    classes: tuple[str, ...]
     confusion: np.ndarray
-    num_subjects_per_region: np.ndarray
+    num_subjects_per_class: np.ndarray
     coverage: list[dict[str, float]]
     reliability: list[dict[str, float]]
     num_units: int
@@ -72,7 +72,7 @@ class RegionScores:
 
     @property
     def confusion_rates(self) -> np.ndarray:
-        """Confusion matrix with rows that sum to 1: the diagonal are the recalls. NaN for regions without units."""
+        """Confusion matrix with rows that sum to 1: the diagonal are the recalls. NaN for classes without units."""
         return divide(self.confusion, self.confusion.sum(axis=1, keepdims=True))
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,45 +81,45 @@ class RegionScores:
         return _plain(own | {"confusion_rates": self.confusion_rates})
 
 
-def region_scores(
+def class_scores(
     labels: np.ndarray,
     probabilities: np.ndarray,
-    regions: Sequence[str],
+    classes: Sequence[str],
     subjects: np.ndarray | None = None,
     *,
     hierarchy: Mapping[str, Mapping[str, str]] | None = None,
     num_resamples: int = 1000,
     seed: int = 0,
-) -> RegionScores:
+) -> ClassScores:
     """Everything that is reported about one set of predictions.
 
     Parameters
     ----------
     labels : array of str, shape (num_units,)
-        True regions. Units whose label is not among `regions` are left out, and counted.
-    probabilities : array, shape (num_units, num_regions)
+        True classes. Units whose label is not among `classes` are left out, and counted.
+    probabilities : array, shape (num_units, num_classes)
         Rows sum to 1.
-    regions : sequence of str
+    classes : sequence of str
         What the columns are.
     subjects : array, shape (num_units,), optional
         Animal of each unit. Default: all are of one, and nothing gets an interval.
     hierarchy : dict of dict, optional
-        Coarser levels: {level: {region: its parent}}, for example {"cosmos": {"CA1": "HPF", "LP": "TH"}}. Probabilities
-        of regions with one parent are added up.
+        Coarser levels: {level: {class: its parent}}, for example {"cosmos": {"CA1": "HPF", "LP": "TH"}}. Probabilities
+        of classes with one parent are added up.
     num_resamples, seed : int, default: 1000, 0
         Of the bootstrap over subjects.
 
     Returns
     -------
-    RegionScores
+    ClassScores
 
     Raises
     ------
     InputError
-        On shapes that do not agree, rows that are no probabilities, no labelled unit, or a region without a parent.
+        On shapes that do not agree, rows that are no probabilities, no labelled unit, or a class without a parent.
     """
-    own, rows, who, kept = _checked(labels, probabilities, regions, subjects)
-    parents = _parents(hierarchy or {}, regions)
+    own, rows, who, kept = _checked(labels, probabilities, classes, subjects)
+    parents = _parents(hierarchy or {}, classes)
     sums = sums_by_subject(own, rows, who, parents)
     values = _exact_values(own, rows, parents)
     num_subjects = who.max() + 1
@@ -129,12 +129,12 @@ def region_scores(
         resampled = values_of_sums({key: np.tensordot(draws, part, axes=1) for key, part in sums.items()})
         curve = resampled.pop("coverage")
         intervals = {key: interval_of(resampled[key]) for key in values}
-    members = np.zeros((len(regions), num_subjects), dtype=bool)
+    members = np.zeros((len(classes), num_subjects), dtype=bool)
     members[own, who] = True
-    return RegionScores(
+    return ClassScores(
         values,
         intervals,
-        tuple(map(str, regions)),
+        tuple(map(str, classes)),
         sums["confusion"].sum(axis=0).astype("int64"),
         members.sum(axis=1),
         _coverage_table(own, rows, curve),
@@ -149,7 +149,7 @@ def compare_scores(
     labels: np.ndarray,
     one: np.ndarray,
     other: np.ndarray,
-    regions: Sequence[str],
+    classes: Sequence[str],
     subjects: np.ndarray,
     *,
     num_resamples: int = 1000,
@@ -159,9 +159,9 @@ def compare_scores(
 
     Parameters
     ----------
-    labels, regions, subjects, num_resamples, seed
-        As for :func:`region_scores`.
-    one, other : arrays, shape (num_units, num_regions)
+    labels, classes, subjects, num_resamples, seed
+        As for :func:`class_scores`.
+    one, other : arrays, shape (num_units, num_classes)
         Probabilities.
 
     Returns
@@ -173,9 +173,9 @@ def compare_scores(
     Raises
     ------
     InputError
-        As :func:`region_scores`.
+        As :func:`class_scores`.
     """
-    parts = [_checked(labels, probabilities, regions, subjects) for probabilities in (one, other)]
+    parts = [_checked(labels, probabilities, classes, subjects) for probabilities in (one, other)]
     values = [_exact_values(own, rows, {}) for own, rows, *_ in parts]
     difference = {key: values[0][key] - values[1][key] for key in values[0]}
     num_subjects = parts[0][2].max() + 1
@@ -189,21 +189,21 @@ def compare_scores(
     return {key: (value, *interval_of(one[key] - other[key])) for key, value in difference.items()}
 
 
-def _checked(labels, probabilities, regions, subjects):
-    """Indices of regions, probabilities and subject codes of the units that can be scored, and which those are."""
+def _checked(labels, probabilities, classes, subjects):
+    """Indices of classes, probabilities and subject codes of the units that can be scored, and which those are."""
     labels = np.asarray(labels, dtype=str)
     subjects = np.zeros(labels.shape, dtype=str) if subjects is None else np.asarray(subjects, dtype=str)
-    probabilities, regions = np.asarray(probabilities, dtype="float64"), list(map(str, regions))
-    if probabilities.shape != (len(labels), len(regions)) or subjects.shape != labels.shape:
-        text = f"{len(labels)} labels, {len(regions)} regions and {len(subjects)} subjects do not fit"
+    probabilities, classes = np.asarray(probabilities, dtype="float64"), list(map(str, classes))
+    if probabilities.shape != (len(labels), len(classes)) or subjects.shape != labels.shape:
+        text = f"{len(labels)} labels, {len(classes)} classes and {len(subjects)} subjects do not fit"
         raise InputError(f"{text} probabilities of shape {probabilities.shape}.")
-    if len(set(regions)) < len(regions):
-        raise InputError(f"regions must be distinct, got {regions!r}.")
-    index = {region: k for k, region in enumerate(regions)}
+    if len(set(classes)) < len(classes):
+        raise InputError(f"classes must be distinct, got {classes!r}.")
+    index = {name: k for k, name in enumerate(classes)}
     own = np.array([index.get(label, -1) for label in labels.tolist()], dtype="int64")
     kept = own >= 0
     if not kept.any():
-        raise InputError(f"None of the {len(labels)} units has a label among the regions {regions!r}.")
+        raise InputError(f"None of the {len(labels)} units has a label among the classes {classes!r}.")
     rows = probabilities[kept]
     wrong = ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) < 1e-3))
     if wrong.any():
@@ -211,31 +211,31 @@ def _checked(labels, probabilities, regions, subjects):
     return own[kept], rows, np.unique(subjects[kept], return_inverse=True)[1].reshape(-1), kept
 
 
-def _parents(hierarchy, regions):
-    """For each level the index of every region's parent."""
+def _parents(hierarchy, classes):
+    """For each level the index of every class's parent."""
     parents = {}
     for level, above in hierarchy.items():
-        lost = [region for region in regions if region not in above]
+        lost = [name for name in classes if name not in above]
         if lost:
             raise InputError(f"Level {level!r} of the hierarchy has no parent for {lost!r}.")
-        parents[level] = np.unique([above[region] for region in regions], return_inverse=True)[1].reshape(-1)
+        parents[level] = np.unique([above[name] for name in classes], return_inverse=True)[1].reshape(-1)
     return parents
 
 
 def _exact_values(own, rows, parents):
     from sklearn import metrics
 
-    best, num_regions = rows.argmax(axis=1), rows.shape[1]
+    best, num_classes = rows.argmax(axis=1), rows.shape[1]
     present = np.unique(own)
     with warnings.catch_warnings():
-        # regions that are predicted but never true are no news here
+        # classes that are predicted but never true are no news here
         warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
         balanced = metrics.balanced_accuracy_score(own, best)
     areas = [metrics.roc_auc_score(own == k, rows[:, k]) for k in present if len(present) > 1]
     loss = np.nan
-    if num_regions > 1:
+    if num_classes > 1:
         clipped = np.clip(rows, SMALLEST, 1.0)
-        loss = metrics.log_loss(own, clipped / clipped.sum(axis=1, keepdims=True), labels=np.arange(num_regions))
+        loss = metrics.log_loss(own, clipped / clipped.sum(axis=1, keepdims=True), labels=np.arange(num_classes))
     values = {
         "balanced_accuracy": balanced,
         "accuracy": metrics.accuracy_score(own, best),

@@ -1,0 +1,1 @@
+"""What every classifier of units or cells shares: inputs, folds of subjects, calibration, scores, trees as arrays."""
