@@ -5,6 +5,7 @@ with the numbers, and what to do about it.
 """
 
 __all__ = [
+    "ClusterError",
     "InputError",
     "MissingDependencyError",
     "ModelFileError",
@@ -33,6 +34,10 @@ class ModelMismatchError(InputError):
 
 class TrainingError(SINeuroMLError, RuntimeError):
     """Training could not produce a usable model."""
+
+
+class ClusterError(SINeuroMLError, RuntimeError):
+    """Workers of a cluster could not be reached or could not finish; what they did finish is kept."""
 
 
 class RegistrationError(SINeuroMLError, RuntimeError):

@@ -113,8 +113,8 @@ class EarlyStopping:
             module.load_state_dict(self._best_state)
 
 
-def progress(iterable: Iterable, *, description: str, show: bool) -> Any:
+def progress(iterable: Iterable, *, description: str, show: bool, total: int | None = None) -> Any:
     """A progress bar in the look of SpikeInterface's own."""
     from tqdm.auto import tqdm
 
-    return tqdm(iterable, desc=description, disable=not show)
+    return tqdm(iterable, desc=description, disable=not show, total=total)
