@@ -14,9 +14,10 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # READY is newer than what it depends on when the environment is complete; BUSY is there while it is being made
 READY := $(VENV)/.ready
 BUSY := $(VENV)/.busy
+DOCS_READY := $(VENV)/.docs_ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint benchmarks clean
+.PHONY: help install demo test lint docs benchmarks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +35,10 @@ lint: $(READY)  ## check style and formatting
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
+docs: $(DOCS_READY)  ## run the examples and build the pages, to docs/_build/html
+	MPLBACKEND=Agg $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 benchmarks: $(READY)  ## run a quick version of every benchmark
 	@set -e; for script in benchmarks/[a-z]*.py; do \
 		[ -e "$$script" ] || { echo "There are no benchmarks yet."; exit 0; }; \
@@ -41,7 +46,7 @@ benchmarks: $(READY)  ## run a quick version of every benchmark
 	done
 
 clean:  ## remove caches and outputs (to remove the environment too: rm -r .venv)
-	rm -rf build dist outputs .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist outputs docs/_build docs/gallery docs/generated .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # An install that was interrupted may leave half a package, which pip then takes for a whole one: start again.
@@ -61,3 +66,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@rm -f $(BUSY) && touch $(READY)
 	@echo "Ready: $(BIN)/python"
+
+$(DOCS_READY): $(READY)
+	@$(PIP) install --constraint constraints.txt --editable '.[docs]'
+	@touch $(DOCS_READY)

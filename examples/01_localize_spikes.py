@@ -1,4 +1,7 @@
-"""Localize the spikes of a simulated recording, and compare with the true places of the cells.
+"""Localize spikes
+===============
+
+Localize the spikes of a simulated recording, and compare with the true places of the cells.
 
 Run it with ``make demo``, or from a clone with ``python examples/01_localize_spikes.py``. It takes about two minutes
 the first time. Everything it writes goes to the folder ``outputs``.

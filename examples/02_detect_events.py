@@ -1,4 +1,7 @@
-"""Detect events in a simulated line scan of dendrites, and compare with the true events; then in real traces.
+"""Detect events in voltage traces
+===============================
+
+Detect events in a simulated line scan of dendrites, and compare with the true events; then in real traces.
 
 Run it with ``python examples/02_detect_events.py``; it takes about a minute. With the path of an ABF file of a
 current-clamp experiment, ``python examples/02_detect_events.py cell.abf``, it also finds the action potentials in that

@@ -1,0 +1,25 @@
+"""The pages and the code say the same names."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import si_neuroml
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)
+
+
+def test_api_page_lists_all_public_names():
+    listed = set(re.findall(r"^   (\w+)$", (ROOT / "docs" / "api.rst").read_text(), re.MULTILINE))
+    assert set(si_neuroml.__all__) - {"__version__"} <= listed
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_names_in_pages_exist(page):
+    text = page.read_text()
+    names = set(re.findall(r"si_neuroml\.([a-zA-Z_]\w*)\(", text))
+    assert {name for name in names if not hasattr(si_neuroml, name)} == set()
+    for target in re.findall(r"\]\(([^):#]+\.md)(?:#[\w-]*)?\)", text):
+        assert (page.parent / target).exists(), target
