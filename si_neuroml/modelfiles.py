@@ -6,6 +6,7 @@ folder is the business of :mod:`si_neuroml.modelformat`.
 
 import importlib
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -26,6 +27,9 @@ __all__ = [
     "resolve_model",
     "save_model",
 ]
+
+# a reader meets a writer once or twice; a folder that is replaced without a pause is not worth waiting for
+NUM_TRIES = 20
 
 # import paths and not classes: naming a model must not import torch
 MODEL_KINDS: dict[str, str] = {
@@ -167,7 +171,7 @@ def read_model_info(folder: str | Path) -> dict[str, Any]:
     ModelFileError
         If the folder is missing or is not a model folder, or the file is damaged, edited or from a newer version.
     """
-    return _read_info(_model_folder(folder))
+    return _of_one_moment(folder, lambda folder: _read_info(_model_folder(folder)))
 
 
 def load_model(folder: str | Path) -> NamedModel:
@@ -188,6 +192,10 @@ def load_model(folder: str | Path) -> NamedModel:
     ModelFileError
         If anything about the folder is not as :func:`save_model` left it, or its kind is unknown.
     """
+    return _of_one_moment(folder, _load)
+
+
+def _load(folder):
     readable = _model_folder(folder)
     info = _read_info(readable)
     model_class = _model_class(info["kind"])
@@ -251,6 +259,25 @@ def resolve_model(reference: NamedModel | dict[str, Any] | str | Path, kind: str
             "that model, or pass this folder explicitly to compute again with the new one."
         )
     return load_model(folder)
+
+
+def _of_one_moment(folder, read):
+    """Read a folder again when it was replaced meanwhile: a part of the old and a part of the new fit no digest."""
+    for _ in range(NUM_TRIES):
+        before = _moment(folder)
+        try:
+            return read(folder)
+        except ModelFileError:
+            if _moment(folder) == before:
+                raise
+    return read(folder)
+
+
+def _moment(folder):
+    with suppress(OSError):
+        status = os.stat(folder)
+        return status.st_ino, status.st_mtime_ns
+    return None
 
 
 def _read_info(readable: Path) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 The files are written to a hidden sibling, ``.<name>.arriving``, which is then moved into place. A folder that is being
 replaced is first moved aside, to ``.<name>.leaving``, and removed last. At every moment either the old or the new
-folder is complete under one of these names: :func:`readable_folder` finds it, and the next write cleans up.
+folder is complete under one of these names: :func:`readable_folder` finds it, and the next write cleans up. Writers of
+one folder take turns, by a lock on ``.<name>.lock`` that the system drops when its holder dies.
 """
 
 import os
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError
@@ -21,7 +23,7 @@ def write_whole_folder(folder: Path, contents: dict[str, bytes], *, overwrite: b
     Parameters
     ----------
     folder : Path
-        Where to write; parents are created. Only one process at a time may write to it.
+        Where to write; parents are created. Of several processes that write to it, the last one wins.
     contents : dict
         The bytes of each file by its name.
     overwrite : bool
@@ -35,23 +37,8 @@ def write_whole_folder(folder: Path, contents: dict[str, bytes], *, overwrite: b
         If the disk refuses, for instance because it is full.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _settle(folder, set(contents))
-    if folder.exists():
-        _check_replaceable(folder, set(contents), overwrite)
-    arriving, leaving = _siblings(folder)
-    try:
-        arriving.mkdir()
-        for name, content in contents.items():
-            with open(arriving / name, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        if folder.exists():
-            os.replace(folder, leaving)
-        os.replace(arriving, folder)
-    finally:
-        with suppress(OSError):  # a leftover that cannot be removed now is removed by the next write
-            _settle(folder, set(contents))
+    with _one_at_a_time(folder):
+        _write(folder, contents, overwrite)
 
 
 def readable_folder(folder: Path) -> Path | None:
@@ -74,6 +61,64 @@ def readable_folder(folder: Path) -> Path | None:
         return None
     warnings.warn(f"The last save to {folder} was interrupted; reading what it was replacing.", stacklevel=4)
     return leaving
+
+
+def _write(folder, contents, overwrite):
+    _settle(folder, set(contents))
+    if folder.exists():
+        _check_replaceable(folder, set(contents), overwrite)
+    arriving, leaving = _siblings(folder)
+    try:
+        arriving.mkdir()
+        for name, content in contents.items():
+            with open(arriving / name, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if folder.exists():
+            os.replace(folder, leaving)
+        os.replace(arriving, folder)
+    finally:
+        with suppress(OSError):  # a leftover that cannot be removed now is removed by the next write
+            _settle(folder, set(contents))
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until no other process holds the folder's lock file, hold it, and remove it in the end."""
+    path = folder.with_name(f".{folder.name}.lock")
+    while True:
+        with open(path, "a") as file:
+            _wait_for(file)
+            if not _is_still(file, path):
+                continue
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows does not remove open files
+                    path.unlink()
+            return
+
+
+def _is_still(file, path):
+    """Whether the open file has its name: who held it before has removed it, and another process may have a new one."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _wait_for(file):
+    """Lock a file; on disks that know no locks, go on without."""
+    with suppress(OSError):
+        try:
+            import fcntl
+        except ImportError:
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _siblings(folder: Path) -> tuple[Path, Path]:

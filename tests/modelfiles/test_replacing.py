@@ -85,7 +85,7 @@ def test_an_interruption_at_any_step_leaves_one_whole_model(tmp_path, error, die
                 assert raised is error  # noqa: PT017 - at the last step nothing is raised
             finished = interruption.count < at
         if not dies:
-            assert {path.name for path in home.iterdir()} <= {"model", ".model.leaving"}
+            assert {path.name for path in home.iterdir()} <= {"model", ".model.leaving", ".model.lock"}
         if exists or (home / "model").exists():
             assert load_quietly(home / "model") in (old, new)
         save_model(make_model(3.0), home / "model", overwrite=True)
