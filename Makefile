@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer and make; everything else goes into .venv.
 #
 #   PYTHON      the interpreter that .venv is made from                    (make install PYTHON=python3.13)
+#   FULL=1      the benchmarks in full instead of quick versions          (make benchmarks FULL=1)
 #   TORCH_ARGS  extra pip arguments for torch only, for a build of your choice, such as CPU or one CUDA version
 
 PYTHON ?= python3
@@ -39,11 +40,8 @@ docs: $(DOCS_READY)  ## run the examples and build the pages, to docs/_build/htm
 	MPLBACKEND=Agg $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
-benchmarks: $(READY)  ## run a quick version of every benchmark
-	@set -e; for script in benchmarks/[a-z]*.py; do \
-		[ -e "$$script" ] || { echo "There are no benchmarks yet."; exit 0; }; \
-		echo "== $$script"; MPLBACKEND=Agg $(BIN)/python "$$script" --quick; \
-	done
+benchmarks: $(READY)  ## a quick version of every benchmark and one table of all; FULL=1 for everything
+	$(BIN)/python benchmarks/run_all.py $(if $(FULL),--full)
 
 clean:  ## remove caches and outputs (to remove the environment too: rm -r .venv)
 	rm -rf build dist outputs docs/_build docs/gallery docs/generated .pytest_cache .ruff_cache .hypothesis

@@ -5,8 +5,11 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 
+# the file to which note() writes
+NOTES = "SI_NEUROML_BENCHMARK_NOTES"
 PACKAGES = ("si-neuroml", "spikeinterface", "numpy", "numba", "scikit-learn", "torch", "MEArec")
 
 
@@ -43,6 +46,34 @@ def write_json(path: str | Path | None, results: dict) -> None:
     draft = path.with_name(path.name + ".part")
     draft.write_text(json.dumps({"machine": machine_info(), **results}, indent=1, allow_nan=False) + "\n")
     draft.replace(path)
+
+
+def note(figure: str, ours: float | str, peers: dict | None = None, target: str = "", met: bool | None = None) -> None:
+    """Keep a figure for the table of all benchmarks, which run_all.py makes: ours, and the same of others by name.
+
+    Parameters
+    ----------
+    figure : str
+        What it is, with its unit.
+    ours : float | str
+    peers : dict, optional
+        The same figure of other methods.
+    target : str, optional
+        What was set out to reach.
+    met : bool, optional
+        Whether it was.
+    """
+    if path := os.environ.get(NOTES):
+        line = {"script": Path(sys.argv[0]).name, "figure": figure, "ours": _text(ours), "target": target, "met": met}
+        line["peers"] = {name: _text(value) for name, value in (peers or {}).items()}
+        with open(path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def note_targets(targets: dict[str, bool]) -> None:
+    """Keep targets that say in words what was measured."""
+    for name, met in targets.items():
+        note(name, "", met=bool(met))
 
 
 def print_table(title: str, header: list[str], rows: list[list]) -> None:

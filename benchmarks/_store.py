@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from _report import write_json
+from _report import note, write_json
 
 
 class Target(NamedTuple):
@@ -51,5 +51,6 @@ class Store:
         print("\ntargets")
         for target in targets:
             print(f"{words[target.met]:>7}  {target.part}  {target.name}: {target.value}")
+            note(f"{target.part}: {target.name}", target.value, met=target.met)
         judged = [t.met for t in targets if t.met is not None]
         print(f"{sum(judged)} of {len(judged)} targets met", flush=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from _cases import SI_METHODS, matched_recording
 from _localizers import localize
-from _report import print_table, write_json
+from _report import note, print_table, write_json
 
 from si_neuroml.localization.evaluation import error_summary
 from si_neuroml.localization.posterior import region_levels
@@ -43,6 +43,8 @@ def main():
         means = {field: float(np.nanmean([s[field] for s in scores])) for field in scores[0]}
         results[str(name)] = means
         label = name if isinstance(name, str) else f"neural_posterior, {name} cell models"
+        if name in models:
+            note(f"{label}: median error in um on held-out models", means["median"])
         rows.append([label, means["mean"], means["median"], means["depth"], means["coverage_90"]])
     # SpikeInterface's three have neither a depth nor regions of their own; JSON knows no NaN
     plain = {name: {k: v if np.isfinite(v) else None for k, v in means.items()} for name, means in results.items()}

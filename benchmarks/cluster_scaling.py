@@ -22,7 +22,7 @@ import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
-from _report import print_table, write_json  # noqa: E402
+from _report import note, print_table, write_json  # noqa: E402
 from _store import Target  # noqa: E402
 from _synthetic import lattice, repeated_recording  # noqa: E402
 from spikeinterface.core.job_tools import divide_time_series_into_chunks  # noqa: E402
@@ -58,6 +58,8 @@ def main():
             f"{'    met' if target.met else 'NOT met'}  {target[1]}: {target[2]}" for target in results["targets"]
         )
     )
+    for target in results["targets"]:
+        note(target.name, target.value, met=target.met)
     results["targets"] = [target._asdict() for target in results["targets"]]
     write_json(arguments.json, {"benchmark": "cluster_scaling", "arguments": vars(arguments), **results})
 

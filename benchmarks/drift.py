@@ -26,7 +26,7 @@ import warnings
 
 import numpy as np
 from _drifting import drifting_recording
-from _report import print_table, write_json
+from _report import note, print_table, write_json
 from scipy.stats import norm
 from spikeinterface.sortingcomponents.motion import estimate_motion
 from spikeinterface.sortingcomponents.peak_detection import detect_peaks
@@ -183,6 +183,8 @@ def report(runs, kind):
         header = ["", "median", "of seeds", "mean", "p95", "ends", "middle", "s to localize"]
         seeds = [run["seed"] for run in runs]
         print_table(f"{kind}, {estimator}, seeds {seeds}: motion error in um", header, rows)
+        others = {row[0]: row[1] for row in rows if row[0] in METHODS}
+        note(f"{kind}, {estimator}: median motion error in um", others.pop("neural_posterior"), others)
         judge({row[0]: row for row in rows}, kind, estimator)
 
 

@@ -17,7 +17,7 @@ import time
 import numpy as np
 from _ablation import run_ablation
 from _localizers import JOB, fit, load_recording, localize, scorer
-from _report import print_table, write_json
+from _report import note, print_table, write_json
 
 from si_neuroml.localization.evaluation import split_spikes
 from si_neuroml.localization.protocols import gt_peaks
@@ -199,6 +199,7 @@ def report_ratio(runs, probe, noise):
         pairs = [(v[side], c[side]) if side else (v, c) for v, c in pairs if not side or v[side]]
         return [vae["per_spike"]["mean"] / com["per_spike"]["mean"] for vae, com in pairs]
 
+    note(f"{probe}, {noise:g} uV, as in the paper: mean error of vae / COM 4", float(np.mean(ratio())))
     for side in (None, "inside", "outside"):
         values = ratio(side)
         listed = ", ".join(f"{value:.3f}" for value in values)
@@ -218,6 +219,8 @@ def report_medians(runs):
             for name in (*SI_METHODS, "VAE")
         }
         best = min(SI_METHODS, key=value.get)
+        where = f"{runs[0]['probe']}, {runs[0]['noise_level']:g} uV, {runs[0]['protocol']}"
+        note(f"{where}: {field} error in um, vae", value["VAE"], {name: value[name] for name in SI_METHODS})
         below = all(value["VAE"] < value[name] for name in SI_METHODS)
         text = f"{field}: VAE below each of {', '.join(SI_METHODS)}: {'met' if below else 'NOT met'}"
         text += f"; VAE / best ({best}): {value['VAE'] / value[best]:.3f}"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from _localizers import JOB, fit, load_recording, localize
-from _report import print_table, write_json
+from _report import note, print_table, write_json
 
 from si_neuroml.calibration import (
     COVERAGE_LEVELS,
@@ -156,6 +156,8 @@ def report_coverage(rows, noise, probe):
         parts = zip(row["observed"], row["low"], row["high"], strict=True)
         shares = [f"{observed:.0%} [{low:.0%}, {high:.0%}]" for observed, low, high in parts]
         names = [row["method"], row["region"], row["side"], row["num_spikes"], row["num_units"]]
+        own = f"{probe}, {noise:g} uV, {row['method']}, {row['region']}, {row['side']}"
+        note(f"{own}: 90 % regions hold", f"{row['observed'][COVERAGE_LEVELS.index(0.9)]:.0%}")
         cells.append([*names, *shares, row["calibration_error"]])
     print_table(f"{probe}, {noise:g} uV: share of true somas in the region, 95 % interval over units", header, cells)
 

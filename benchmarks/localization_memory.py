@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _report import print_table, write_json
+from _report import note, print_table, write_json
 
 PIECE_S, SPIKES_PER_S = 1.0, 1000
 BYTES_PER_S_AND_CHANNEL = 32_000 * 2
@@ -121,6 +121,9 @@ def report(cases, methods):
     for (channels, seconds, chunk, rate), of in rows.items():
         traces = round(chunk * BYTES_PER_S_AND_CHANNEL * channels / 1e6)
         peaks, times = ([of[method][k] for method in methods] for k in range(2))
+        megabytes = {METHODS.get(method, method): of[method][0] for method in methods}
+        ours = {name: value for name, value in megabytes.items() if not name.startswith("SI")}
+        note(f"MB above the start, {channels} channels, {seconds} s, chunks of {chunk:g} s", str(ours), megabytes)
         table.append([str(channels), seconds, f"{chunk:g}", rate, traces, *peaks, *times])
     labels = [METHODS.get(method, method) for method in methods]
     header = ["channels", "s", "chunk s", "spikes/s", "chunk MB", *labels, *(f"{label}, s" for label in labels)]

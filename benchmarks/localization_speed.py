@@ -18,7 +18,7 @@ import argparse  # noqa: E402
 import time  # noqa: E402
 
 import numpy as np  # noqa: E402
-from _report import print_table, write_json  # noqa: E402
+from _report import note, note_targets, print_table, write_json  # noqa: E402
 from _synthetic import lattice, repeated_recording  # noqa: E402
 from spikeinterface.core.node_pipeline import PeakRetriever, PipelineNode, run_node_pipeline  # noqa: E402
 from spikeinterface.sortingcomponents.peak_localization import localize_peaks  # noqa: E402
@@ -142,6 +142,7 @@ def report(whole, parts, num_spikes):
         rows.append([name, totals[name], nets[name], totals[name] / totals["VAE"], nets[name] / nets["VAE"], rounds])
     header = ["", "us per spike", "net", "x VAE", "x VAE, net", "rounds"]
     print_table(f"in turn on {size} spikes, median of {len(values)} rounds", header, rows)
+    note("us per spike, vae", totals["VAE"], {name: us for name, us in totals.items() if name != "VAE"})
     targets = {
         f"at most {TARGET_US:g} us per spike": total <= TARGET_US,
         f"at least {TARGET_MONOPOLAR:g} times faster than SI monopolar": totals["SI monopolar"]
@@ -150,6 +151,7 @@ def report(whole, parts, num_spikes):
     }
     for name, met in targets.items():
         print(f"{name}: {'met' if met else 'NOT met'}", flush=True)
+    note_targets(targets)
     return targets
 
 

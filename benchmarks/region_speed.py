@@ -225,7 +225,7 @@ def compare(found, times, offsets, few):
 
 
 def report(written, sessions, turns):
-    from _report import print_table
+    from _report import note, note_targets, print_table
 
     print(f"file: {written['gb']:.2f} GB, largest unit {written['largest_unit']} spikes, {written['seconds']:.0f} s")
     names = [
@@ -250,7 +250,9 @@ def report(written, sessions, turns):
     ]
     header = ["", "us per unit and event", f"x {PSTH}", f"x {OURS}", "rounds"]
     print_table(f"in turn, {turns['units']} units, {turns['spikes']} spikes, median of the rounds", header, rows)
+    note(f"us per unit and event, {PSTH}", medians[PSTH], {name: us for name, us in medians.items() if name != PSTH})
     targets = targets_of(sessions[0], turns, medians)
+    note_targets(targets)
     for name, met in targets.items():
         print(f"{name}: {'met' if met else 'NOT met'}", flush=True)
     return targets

@@ -26,6 +26,7 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 import pywt  # noqa: E402
 import torch  # noqa: E402
+from _report import note  # noqa: E402
 
 from si_neuroml.celltypes import wavelets  # noqa: E402
 from si_neuroml.celltypes.pooling import pool_scalogram  # noqa: E402
@@ -43,7 +44,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("SI_NEUROML_CELLTYPE_DATA"))
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--quick", action="store_true", help="3 rounds")
     arguments = parser.parse_args()
+    arguments.rounds = min(arguments.rounds, 3) if arguments.quick else arguments.rounds
     torch.set_num_threads(1)
     # some samples more on either side, to move the window
     sweeps = np.stack([simulated_sweep(seed) for seed in range(8)])
@@ -114,6 +117,8 @@ def speed(trace, rounds):
     for name, found in times.items():
         ratio = min(found) / ours.min()
         print(f"{name:30} {1000 * min(found):8.2f} {ratio:11.2f} {np.median(np.array(found) / ours):17.2f}")
+    ms = {name: 1000 * min(found) for name, found in times.items()}
+    note(f"ms for {NUM_SCALES} scales of {NUM_SAMPLES} samples", ms.pop("si_neuroml"), ms)
     factor = min(min(times["pywt.cwt, fft"]), min(times["pywt.cwt, conv"])) / ours.min()
     return report(f"PyWavelets' faster method takes {factor:.1f} times as long", factor >= TARGET_RATIO, TARGET_RATIO)
 
@@ -178,6 +183,7 @@ def stability(traces, name):
 
 def report(text, met, target):
     print(f"{'met' if met else 'MISSED'}: {text} (target {target:g})")
+    note(text, "", target=f"{target:g}", met=bool(met))
     return met
 
 
