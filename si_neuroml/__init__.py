@@ -12,7 +12,9 @@ _PUBLIC = {
     "CellDataset": ".celltypes.dataset",
     "RegionDataset": ".regions.dataset",
     "convert_to_area_hdf5": ".regions.area_conversion",
+    "dataset_probe": ".celltypes.dataset_probe",
     "detect_events": ".events.nodes",
+    "evaluate_cell_type_models": ".celltypes.evaluation",
     "evaluate_region_models": ".regions.evaluation",
     "event_learning_curve": ".events.learning_curve",
     "events_to_sorting": ".events.nodes",
@@ -22,6 +24,7 @@ _PUBLIC = {
     "fit_event_detector_without_labels": ".events.without_labels",
     "fit_localizer": ".localization.fit",
     "fit_region_classifier": ".regions.fit",
+    "generate_current_clamp_cells": ".groundtruth",
     "generate_mearec_recording": ".groundtruth",
     "generate_region_sessions": ".groundtruth",
     "generate_voltage_imaging_recording": ".groundtruth",
@@ -44,6 +47,7 @@ _PUBLIC = {
     "search_event_detector": ".events.search",
     "search_region_classifier": ".regions.search",
     "set_threshold_from_recording": ".events.without_labels",
+    "stream_ablation": ".celltypes.ablation",
 }
 __all__ = ["__version__", "register", "unregister", *_PUBLIC]
 

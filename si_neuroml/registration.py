@@ -76,6 +76,8 @@ def _extensions() -> tuple[Any, list[type]]:
     """The module that holds SpikeInterface's list of extensions, and ours, parents before their children."""
     from spikeinterface.core import sortinganalyzer
 
+    from .celltypes.unit_extension import ComputeUnitScalograms
+    from .celltypes.unit_predictions_extension import ComputeCellTypePredictions
     from .localization.extension import ComputeSpikeLocationPosteriors, ComputeUnitLocationPosteriors
     from .regions.extension import ComputeRegionFeatures
     from .regions.predictions_extension import ComputeRegionPredictions
@@ -85,6 +87,8 @@ def _extensions() -> tuple[Any, list[type]]:
         ComputeUnitLocationPosteriors,
         ComputeRegionFeatures,
         ComputeRegionPredictions,
+        ComputeUnitScalograms,
+        ComputeCellTypePredictions,
     ]
 
 

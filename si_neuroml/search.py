@@ -1,44 +1,34 @@
-"""What every search with Optuna needs: a stored study, trials that repeat, an interruption that loses nothing.
+"""What every search of settings needs: ranges, trials that are scored step by step, and what is found in the end.
 
-Knows nothing of what is searched. A study lives in memory, in a file (Optuna's journal, which several processes may
-write to, also on network drives) or in a database. It remembers a description of the data and settings it is about, so
-that trials of two different searches are never mixed.
+Knows nothing of what is searched: settings are a dict, and a function scores them.
 """
 
+import itertools
 import json
-import math
-import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import InputError, MissingDependencyError
-from .training import progress
+from .errors import InputError, MissingDependencyError, TrainingError
+from .search_study import finished_trials, import_optuna, open_study, quiet_optuna, run_trials
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Range",
-    "finished_trials",
-    "import_optuna",
-    "open_study",
-    "plot_study",
-    "quiet_optuna",
-    "run_trials",
-    "suggest",
-    "trial_sampler",
-    "trials_table",
-]
+__all__ = ["Range", "SearchResult", "checked_space", "example_settings", "import_optuna", "search_settings", "suggest"]
 
-# the first trials are taken at random and are not pruned
-NUM_RANDOM, NUM_NOT_PRUNED = 10, 5
-PLOTS = ("history", "importances", "intermediate", "parallel", "slice", "timeline")
+# names in optuna.visualization
+PLOTS = {
+    "history": "plot_optimization_history",
+    "importances": "plot_param_importances",
+    "intermediate": "plot_intermediate_values",
+    "parallel": "plot_parallel_coordinate",
+    "slice": "plot_slice",
+    "timeline": "plot_timeline",
+}
 
 
 @dataclass(frozen=True)
@@ -69,266 +59,216 @@ class Range:
         return self.low <= value <= self.high
 
 
-def import_optuna() -> Any:
-    """Optuna, or an error that says how to install it."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingDependencyError("optuna", "search") from error
-    return optuna
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search finds.
+
+    Attributes
+    ----------
+    best_score : float
+        The highest of the trials that went to the end. The best of many is partly luck: judge the final model on data
+        that were not in the search.
+    settings : dict
+        Of the first trial with that score: those that were searched.
+    trials : pandas.DataFrame
+        One row per finished trial: ``number``, ``state`` ("complete" or "pruned"), ``score`` (of a pruned trial, the
+        last), ``num_steps``, ``seconds``, a column for each setting, and what was noted of it; ``error`` says why
+        nothing was learned.
+    study : optuna.Study
+        The study itself.
+    """
+
+    best_score: float
+    settings: dict[str, Any]
+    trials: "pd.DataFrame"
+    study: Any
+
+    def plot(self, plot: str = "history") -> Any:
+        """A plotly figure of the trials, by ``optuna.visualization``.
+
+        Parameters
+        ----------
+        plot : {"history", "importances", "intermediate", "parallel", "slice", "timeline"}
+            Score by trial; how much each setting matters; score by step within each trial; settings and scores as
+            lines across; score against each setting; when each trial ran. Default: "history".
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+
+        Raises
+        ------
+        InputError
+            On an unknown plot.
+        MissingDependencyError
+            Without plotly.
+        """
+        if plot not in PLOTS:
+            raise InputError(f"Plots of a search are {list(PLOTS)}, got {plot!r}.")
+        visualization = import_optuna().visualization
+        if not visualization.is_available():
+            raise MissingDependencyError("plotly", "search")
+        with quiet_optuna():
+            return getattr(visualization, PLOTS[plot])(self.study)
 
 
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Optuna without its log inside."""
-    optuna = import_optuna()
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
+def checked_space(
+    space: Mapping[str, Range | Sequence[Any]], num_trials: int | None, *, argument: str = "space"
+) -> dict[str, Range | tuple[Any, ...]]:
+    """The values of each setting, after a look at them and at the number of trials.
+
+    Raises
+    ------
+    InputError
+        On a setting without values or with one twice, no settings, or a number of trials that does not go with them.
+    """
+    if not space:
+        raise InputError(f"{argument} is empty: give a Range or a sequence of values for each setting to search.")
+    for name, values in space.items():
+        if isinstance(values, Range):
+            continue
+        if not isinstance(values, list | tuple | range | np.ndarray) or not len(values):
+            raise InputError(f"{argument} must list values of {name}, at least one, or give a Range; got {values!r}.")
+        if any(one == other for one, other in itertools.combinations(values, 2)):
+            raise InputError(f"{argument} has a value of {name} twice: {values!r}.")
+    if num_trials is None and (ranges := [name for name in space if isinstance(space[name], Range)]):
+        raise InputError(f"num_trials=None tries every combination, and {ranges} are ranges: give a number of trials.")
+    if num_trials is not None and not (isinstance(num_trials, int | np.integer) and num_trials > 0):
+        raise InputError(f"num_trials must be None or a whole number from 1 on, got {num_trials!r}.")
+    return {name: values if isinstance(values, Range) else tuple(values) for name, values in space.items()}
+
+
+def example_settings(space: Mapping[str, Range | Sequence[Any]]) -> dict[str, Any]:
+    """The lowest or first value of each setting, with which to see whether there are such settings."""
+    return {name: values.low if isinstance(values, Range) else values[0] for name, values in space.items()}
 
 
 def suggest(trial: Any, space: Mapping[str, Range | Sequence[Any]]) -> dict[str, Any]:
-    """Let a trial choose a value of each setting.
-
-    Parameters
-    ----------
-    trial : optuna.Trial
-        Of a study.
-    space : dict
-        A :class:`Range`, or the values to choose from (None, numbers, text).
-
-    Returns
-    -------
-    dict
-    """
+    """Let a trial of a study choose a value of each setting."""
     return {name: _suggest_one(trial, name, values) for name, values in space.items()}
 
 
-def open_study(
-    storage: str | Path | None, name: str, description: Mapping[str, Any], *, first_pruned_step: int = 1
-) -> Any:
-    """The study of this name that maximises a score, new or as it was left.
+def search_settings(
+    space: Mapping[str, Range | Sequence[Any]],
+    score_steps: Callable[[dict[str, Any]], Iterable[dict[str, Any]]],
+    *,
+    num_steps: int,
+    num_trials: int | None,
+    storage: str | Path | None,
+    name: str,
+    description: Mapping[str, Any],
+    seed: int = 0,
+    lowest: float = 0.0,
+    progress_bar: bool = True,
+) -> SearchResult:
+    """The settings with the highest score.
 
     Parameters
     ----------
+    space : dict
+        From :func:`checked_space`. Values are None, numbers, text, or sequences of numbers.
+    score_steps : function
+        For settings, yields a dict after each step, of all steps so far together: ``score``, and what else is to be
+        noted. The same settings have the same score.
+    num_steps : int
+        Dicts that it yields.
+    num_trials : int | None
+        See :func:`~si_neuroml.search_study.run_trials`. Settings that come up again are not scored again.
     storage : str | Path | None
-        A file for a journal, the URL of a database ("sqlite:///search.db"), or None for memory.
+        A file that keeps the trials (an Optuna journal), or the URL of a database ("sqlite:///search.db"): the same
+        call goes on where it was stopped, and several processes with the same call share the work. None: memory.
     name : str
-        Of the study.
+        Of the study, of which a storage can hold several.
     description : dict
-        What is searched on; a stored study must have been made with the same.
-    first_pruned_step : int, default: 1
-        A trial below the median of the others is pruned after this step (counted from 0) at the earliest, and not
-        among the first five trials.
+        What is searched on; a stored study must have been made with the same, and with the same space.
+    seed : int, default: 0
+        Of the choices of trials.
+    lowest : float, default: 0
+        Score of settings with which nothing can be learned.
+    progress_bar : bool, default: True
+        Whether to show one.
 
     Returns
     -------
-    optuna.Study
+    SearchResult
+        After Ctrl-C, of the trials that were finished by then, with a warning.
 
     Raises
     ------
     InputError
         When the storage cannot be used, or holds another search under this name.
+    TrainingError
+        When nothing was learned in any trial.
     MissingDependencyError
         Without Optuna.
     """
     optuna = import_optuna()
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=NUM_NOT_PRUNED, n_warmup_steps=first_pruned_step)
-    description = json.loads(json.dumps(description, default=_plain))
-    own = {"study_name": name, "load_if_exists": True, "direction": "maximize", "pruner": pruner}
-    try:
-        with quiet_optuna():
-            study = optuna.create_study(storage=_open_storage(optuna, storage), **own)
-        stored = study.user_attrs.get("search")
-    except (ValueError, TypeError, KeyError, OSError, *_database_errors()) as error:
-        raise InputError(f"A search cannot be stored in {str(storage)!r}: {error}") from error
-    if stored is None:
-        study.set_user_attr("search", description)
-    elif differing := _differing(stored, description):
-        raise InputError(
-            f"The study {name!r} in {str(storage)!r} is a search with another {', '.join(differing)}. Give another "
-            "study_name or storage, or search with the same data and settings."
-        )
-    return study
+    space = {key: values if isinstance(values, Range) else tuple(map(_coded, values)) for key, values in space.items()}
+
+    def objective(trial):
+        settings = suggest(trial, space)
+        for earlier in finished_trials(study, "COMPLETE"):
+            if earlier.params == trial.params:
+                return _noted(trial, earlier.user_attrs["row"], earlier.intermediate_values)
+        steps = {}
+        try:
+            for step, row in enumerate(score_steps(settings)):
+                steps[step] = row["score"]
+                _noted(trial, row, {step: row["score"]})
+                if step + 1 < num_steps and trial.should_prune():
+                    raise optuna.TrialPruned
+        except TrainingError as error:
+            return _noted(trial, {"score": lowest, "error": str(error)}, {len(steps): lowest})
+        return row["score"]
+
+    listed = {key: asdict(values) if isinstance(values, Range) else values for key, values in space.items()}
+    study = open_study(storage, name, {**description, "space": listed})
+    grid = () if num_trials else [dict(zip(space, each, strict=True)) for each in itertools.product(*space.values())]
+    options = {"seed": seed, "description": f"search {name}", "progress_bar": progress_bar}
+    run_trials(study, objective, num_trials, grid=grid, **options)
+    best = max(finished_trials(study, "COMPLETE"), key=lambda trial: trial.value, default=None)
+    error = None if best is None else best.user_attrs["row"].get("error")
+    if best is None or (error and best.value <= lowest):
+        raise TrainingError(f"No trial learned anything. {error or ''}".rstrip())
+    return SearchResult(best.value, _decoded(best.params), _table(study), study)
 
 
-def trial_sampler(trial: Any, seed: int) -> Any:
-    """Sampler of one trial: a tree-structured Parzen estimator (Bergstra et al. 2011).
-
-    Its seed depends on how many trials began before, so that a study that was stopped goes on as it would have done.
-    Trials that other processes are still at count as poor ones, so that processes do not all try the same.
-    """
-    optuna = import_optuna()
-    others = trial.study.get_trials(deepcopy=False)
-    before = sum(one.number < trial.number and one.state != optuna.trial.TrialState.FAIL for one in others)
-    own = int(np.random.SeedSequence([seed, before]).generate_state(1)[0])
-    return optuna.samplers.TPESampler(seed=own, n_startup_trials=NUM_RANDOM, constant_liar=True)
+def _noted(trial, row, steps):
+    for step, score in steps.items():
+        trial.report(score, step)
+    trial.set_user_attr("row", row)
+    return row["score"]
 
 
-def finished_trials(study: Any, *states: str) -> list[Any]:
-    """Trials in these states, default "COMPLETE" and "PRUNED", by number."""
-    optuna = import_optuna()
-    wanted = tuple(optuna.trial.TrialState[state] for state in states or ("COMPLETE", "PRUNED"))
-    return study.get_trials(deepcopy=False, states=wanted)
-
-
-def run_trials(
-    study: Any,
-    objective: Callable[[Any], float],
-    num_trials: int,
-    *,
-    seed: int = 0,
-    description: str = "search",
-    progress_bar: bool = True,
-) -> None:
-    """Try settings until the study holds so many finished trials, whichever process ran them.
-
-    Parameters
-    ----------
-    study : optuna.Study
-        From :func:`open_study`.
-    objective : function
-        Score of a trial; reports and prunes as Optuna has it. A ``TrainingError`` is for it to catch.
-    num_trials : int
-        Trials in all, those in the storage included.
-    seed : int, default: 0
-        Of the choices.
-    description : str, default: "search"
-        Beside the progress bar.
-    progress_bar : bool, default: True
-        Whether to show one.
-
-    Warns
-    -----
-    UserWarning
-        After Ctrl-C, when some trials were finished; they are kept. Before that, Ctrl-C goes through.
-    """
-    optuna = import_optuna()
-    begun = []
-
-    def noted(trial):
-        begun.append(trial)
-        study.sampler = trial_sampler(trial, seed)
-        return objective(trial)
-
-    with quiet_optuna(), progress(range(num_trials), description=description, show=progress_bar) as bar:
-        while (done := len(finished_trials(study))) < num_trials:
-            bar.update(done - bar.n)
-            try:
-                study.optimize(noted, n_trials=1)
-            except BaseException as error:
-                failed = begun and study.get_trials(deepcopy=False)[begun[-1].number].state
-                if failed == optuna.trial.TrialState.FAIL:
-                    study.enqueue_trial(begun[-1].params)  # taken up again by the next call
-                if not isinstance(error, KeyboardInterrupt) or not done:
-                    raise
-                text = f"The search was interrupted; the result is the best of {done} of {num_trials} trials."
-                warnings.warn(text, UserWarning, stacklevel=3)
-                return
-        bar.update(max(0, num_trials - bar.n))
-
-
-def trials_table(study: Any) -> "pd.DataFrame":
-    """One row per finished trial: ``number``, ``state``, ``score``, ``num_steps``, ``seconds``, settings, notes.
-
-    Settings are columns by their names; notes are what the objective stored with ``trial.set_user_attr``. The score of
-    a pruned trial is the last that it reported.
-    """
+def _table(study):
     import pandas as pd
 
     rows = []
     for trial in finished_trials(study):
-        steps = trial.intermediate_values
-        score = trial.value if trial.state.name == "COMPLETE" else steps[max(steps)]
-        row = {"number": trial.number, "state": trial.state.name.lower(), "score": score, "num_steps": len(steps)}
-        rows.append(row | {"seconds": trial.duration.total_seconds()} | trial.params | trial.user_attrs)
+        notes, num_steps = trial.user_attrs["row"], len(trial.intermediate_values)
+        row = {"number": trial.number, "state": trial.state.name.lower(), "score": notes["score"]}
+        row |= {"num_steps": num_steps, "seconds": trial.duration.total_seconds()}
+        rows.append(row | _decoded(trial.params) | notes)
     return pd.DataFrame(rows)
-
-
-def plot_study(study: Any, plot: str = "history") -> Any:
-    """A plotly figure of the trials, by ``optuna.visualization``.
-
-    Parameters
-    ----------
-    study : optuna.Study
-        With finished trials.
-    plot : {"history", "importances", "intermediate", "parallel", "slice", "timeline"}
-        Score by trial; how much each setting matters; score by step within each trial; settings and scores as lines
-        across; score against each setting; when each trial ran. Default: "history".
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-
-    Raises
-    ------
-    InputError
-        On an unknown plot.
-    MissingDependencyError
-        Without plotly.
-    """
-    if plot not in PLOTS:
-        raise InputError(f"Plots of a search are {list(PLOTS)}, got {plot!r}.")
-    optuna = import_optuna()
-    if not optuna.visualization.is_available():
-        raise MissingDependencyError("plotly", "search")
-    names = {
-        "history": "plot_optimization_history",
-        "importances": "plot_param_importances",
-        "intermediate": "plot_intermediate_values",
-        "parallel": "plot_parallel_coordinate",
-        "slice": "plot_slice",
-        "timeline": "plot_timeline",
-    }
-    with quiet_optuna():
-        return getattr(optuna.visualization, names[plot])(study)
 
 
 def _suggest_one(trial, name, values):
     if not isinstance(values, Range):
-        return trial.suggest_categorical(name, list(values))
+        return _plain_or_sequence(trial.suggest_categorical(name, [_coded(value) for value in values]))
     if isinstance(values.low, int) and isinstance(values.high, int):
         return trial.suggest_int(name, values.low, values.high, step=values.step or 1, log=values.log)
     return trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
 
 
-def _open_storage(optuna, storage):
-    if storage is None or "://" in str(storage):
-        return storage
-    path, journal = Path(storage), optuna.storages.journal
-    if not path.parent.is_dir():
-        raise InputError(f"There is no folder {str(path.parent)!r} to store a search in.")
-    # this lock also works on network drives and on Windows
-    backend = journal.JournalFileBackend(os.fspath(path), lock_obj=journal.JournalFileOpenLock(os.fspath(path)))
-    return optuna.storages.JournalStorage(backend)
+def _coded(value):
+    """What Optuna can store of a value."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return json.dumps(list(value)) if isinstance(value, list | tuple) else value
 
 
-def _database_errors():
-    """What a database raises beyond Python's own errors."""
-    try:
-        from sqlalchemy.exc import SQLAlchemyError
-    except ImportError:
-        return ()
-    return (SQLAlchemyError,)
+def _plain_or_sequence(value):
+    return tuple(json.loads(value)) if isinstance(value, str) and value.startswith("[") else value
 
 
-def _plain(value):
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
-
-
-def _differing(one, other):
-    return sorted(key for key in {*one, *other} if not _same(one.get(key), other.get(key)))
-
-
-def _same(one, other):
-    """Whether two descriptions agree, numbers up to what rounding on two machines can do."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return set(one) == set(other) and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-4)
-    return one == other
+def _decoded(params):
+    return {name: _plain_or_sequence(value) for name, value in params.items()}

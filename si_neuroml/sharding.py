@@ -27,7 +27,7 @@ from spikeinterface.core.node_pipeline import (
 
 from .errors import InputError
 from .fingerprint import fingerprint
-from .wholefile import whole_file
+from .wholefile import remove_drafts, whole_file
 
 __all__ = ["ShardedJob", "compute_shard", "merge_shards", "plan_shards", "read_lengths", "remove_shards"]
 
@@ -195,26 +195,28 @@ def merge_shards(job: ShardedJob, names: Sequence[str] | None = None) -> list[Pa
     paths = _paths(job, names, num_outputs)
     with ExitStack() as stack:
         drafts = [stack.enter_context(whole_file(path)) for path in paths]
-        merged, firsts = [None] * num_outputs, [0] * num_outputs
+        # written from first to last: a memory map on a full disk ends the process without a word
+        merged = [stack.enter_context(open(draft, "wb")) for draft in drafts]
+        first = [None] * num_outputs
         for index in filled:
             with np.load(job.path(index)) as file:
                 for k in range(num_outputs):
                     part = file[f"output_{k}"]
-                    if merged[k] is None:
-                        shape = (totals[k], *part.shape[1:])
-                        merged[k] = np.lib.format.open_memmap(drafts[k], "w+", part.dtype, shape)
-                    _check_alike(part, merged[k], index, k)
-                    merged[k][firsts[k] : firsts[k] + len(part)] = part
-                    firsts[k] += len(part)
-        for array in merged:
-            array.flush()
+                    if first[k] is None:
+                        first[k] = part[:0]
+                        header = np.lib.format.header_data_from_array_1_0(first[k])
+                        header |= {"shape": (totals[k], *part.shape[1:]), "fortran_order": False}
+                        np.lib.format.write_array_header_1_0(merged[k], header)
+                    _check_alike(part, first[k], index, k)
+                    merged[k].write(part.tobytes())
     return paths
 
 
 def remove_shards(job: ShardedJob) -> None:
-    """Remove the files of all shards."""
+    """Remove the files of all shards, and what a worker that was killed had begun to write."""
     for index in range(len(job.shards)):
         job.path(index).unlink(missing_ok=True)
+    remove_drafts(job.folder, "shard_*.npz")
 
 
 def _has_work(nodes, slices):

@@ -1,12 +1,13 @@
 """Write one file completely or not at all."""
 
+import glob
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["whole_file"]
+__all__ = ["remove_drafts", "whole_file"]
 
 _ARRIVING = ".arriving"
 
@@ -30,16 +31,23 @@ def whole_file(path: Path, *, remove_leftovers: bool = False) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if remove_leftovers:
-        for leftover in path.parent.iterdir():
-            if leftover.name.startswith(f".{path.name}.") and leftover.name.endswith(_ARRIVING):
-                with suppress(OSError):
-                    leftover.unlink()
+        remove_drafts(path.parent, glob.escape(path.name))
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_ARRIVING}")
     try:
         yield draft
         with open(draft, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
+    except OSError as error:
+        error.add_note(f"{path} was not written; what was there before is still there.")
+        raise
     finally:
+        with suppress(OSError):
+            draft.unlink()
+
+
+def remove_drafts(folder: Path, pattern: str) -> None:
+    """Remove the drafts that killed processes left of files with such names, "*.npz" for instance."""
+    for draft in folder.glob(f".{pattern}.*{_ARRIVING}"):
         with suppress(OSError):
             draft.unlink()

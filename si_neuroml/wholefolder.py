@@ -78,6 +78,9 @@ def _write(folder, contents, overwrite):
         if folder.exists():
             os.replace(folder, leaving)
         os.replace(arriving, folder)
+    except OSError as error:
+        error.add_note(f"{folder} was not written; what was there before is still there.")
+        raise
     finally:
         with suppress(OSError):  # a leftover that cannot be removed now is removed by the next write
             _settle(folder, set(contents))

@@ -42,7 +42,7 @@ class CellTypePredictions:
     outlier_score : float64 array, shape (num_cells,)
         Its distance from the nearest type over the limit: above 1 is an outlier. NaN where nothing is known of it.
     streams : dict of {str: float64 array, shape (num_cells, num_classes)}
-        What "image" and "features" say by themselves; NaN for cells that they know nothing of.
+        What each stream ("image", "features", ...) says by itself; NaN for cells that it knows nothing of.
     """
 
     classes: tuple[str, ...]
@@ -74,9 +74,9 @@ class CellTypeClassifier(NamedModel):
     Parameters
     ----------
     streams : sequence of FittedStream
-        One, or "image" and "features".
+        One or more.
     fusion : SoftVote | StackedLogistic | None
-        How two are made one.
+        How several are made one.
     calibration : TemperatureCalibration | None
         Of what they say together.
     classes : sequence of str
@@ -115,12 +115,12 @@ class CellTypeClassifier(NamedModel):
             text = f"{len(self.classes)} types need a share each and a threshold within 0 and 1, got shares of shape"
             raise InputError(f"{text} {self.class_shares.shape} and threshold {threshold!r}.")
         if (fusion is None) != (len(self.streams) == 1):
-            raise InputError(f"{len(self.streams)} streams and fusion {fusion!r}: two need one, one needs none.")
+            raise InputError(f"{len(self.streams)} streams and fusion {fusion!r}: several need one, one needs none.")
         super().__init__()
 
     @property
     def model(self) -> str:
-        """What it looks at: "image", "features" or "fusion"."""
+        """What it looks at: "image", "features", another stream, or "fusion" of several."""
         return "fusion" if len(self.streams) > 1 else next(iter(self.streams))
 
     def with_threshold(self, threshold: float) -> Self:
@@ -134,18 +134,18 @@ class CellTypeClassifier(NamedModel):
         Parameters
         ----------
         dataset : CellDataset
-            Cells with the classifier's features or images; their labels are not looked at.
+            Cells with any of the classifier's streams; their labels are not looked at.
 
         Returns
         -------
         float64 array, shape (num_cells, num_classes)
-            Rows sum to 1. Where one of two streams is missing, the other speaks alone; where both are, the shares of
-            the classes.
+            Rows sum to 1. Where a stream is missing, the others speak; where all are, the shares of the classes.
 
         Raises
         ------
         ModelMismatchError
-            When some features are missing, with their names, images have other axes, or there is nothing to look at.
+            When some features are missing, with their names, images or streams have other axes, or there is nothing to
+            look at.
         """
         return self._combined({name: said for name, (said, _) in self._said(dataset).items()})
 
@@ -177,13 +177,14 @@ class CellTypeClassifier(NamedModel):
     def _said(self, dataset):
         """Probabilities and outlier scores of each stream."""
         there = {"image": dataset.images is not None, "features": bool(dataset.feature_names)}
-        if not any(there[name] for name in self.streams):
+        if not any(there.get(name, name in dataset.streams) for name in self.streams):
             raise ModelMismatchError(f"The classifier looks at {' and '.join(self.streams)}: the dataset has none.")
         return {name: self._of_stream(name, dataset) for name in self.streams}
 
     def _of_stream(self, name, dataset):
         """Probabilities and outlier scores by one stream, NaN for cells that it knows nothing of."""
-        X, known = stream_inputs(name, dataset, self.feature_names, self.axes)
+        axes = self.axes if name == "image" else self.streams[name].axes
+        X, known = stream_inputs(name, dataset, self.feature_names, axes)
         probabilities = np.full((len(X), len(self.classes)), np.nan)
         score = np.full(len(X), np.nan)
         if known.any():
@@ -235,14 +236,14 @@ class CellTypeClassifier(NamedModel):
 def combine(
     opinions: list[np.ndarray], fusion: Any, calibration: TemperatureCalibration | None, prior: np.ndarray
 ) -> np.ndarray:
-    """One opinion of one or two; rows of NaN are no opinion.
+    """One opinion of one or more; rows of NaN are no opinion.
 
     Parameters
     ----------
     opinions : list of float64 arrays, shape (num_cells, num_classes)
         Calibrated each by itself.
     fusion : SoftVote | StackedLogistic | None
-        For cells with two.
+        For cells with several. None: their mean.
     calibration : TemperatureCalibration | None
         Of the fused.
     prior : array, shape (num_classes,)
@@ -252,12 +253,13 @@ def combine(
     -------
     float64 array, shape (num_cells, num_classes)
     """
-    out = np.tile(prior, (len(opinions[0]), 1))
-    known = [np.isfinite(opinion[:, 0]) for opinion in opinions]
-    for opinion, own in zip(opinions, known, strict=True):
-        out[own] = opinion[own]
-    both = np.logical_and.reduce(known)
-    if fusion is not None and both.any():
-        fused = fusion.apply([opinion[both] for opinion in opinions])
-        out[both] = fused if calibration is None else calibration.apply(fused)
+    said = np.stack(opinions)
+    known = np.isfinite(said[:, :, 0])
+    number = known.sum(axis=0)
+    mean = np.nan_to_num(said).sum(axis=0) / np.maximum(number, 1)[:, None]
+    out = np.where(number[:, None] > 0, mean, prior)
+    several = number > 1
+    if fusion is not None and several.any():
+        fused = fusion.apply(said[:, several])
+        out[several] = fused if calibration is None else calibration.apply(fused)
     return out

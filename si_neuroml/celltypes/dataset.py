@@ -1,16 +1,18 @@
 """Cells of one or many data sets with their scalogram images, features and labels: what classifiers learn from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InputError
+from .cell_streams import CellStream, axes_differ
 
 if TYPE_CHECKING:
     import pandas as pd
+    from spikeinterface.core import SortingAnalyzer
 
     from .sweeps import CellSweeps
 
@@ -40,6 +42,9 @@ class CellDataset:
         Of the rows of the images, rising or falling. Default: numbers of rows.
     times_ms : float64 array, shape (num_samples,), or None
         Centres of the columns, from stimulus onset. Default: numbers of columns.
+    streams : dict of {str: CellStream}
+        Further arrays of the cells by name, such as those of sorted units
+        (:mod:`~si_neuroml.celltypes.unit_settings`). Default: none.
 
     Raises
     ------
@@ -53,6 +58,7 @@ class CellDataset:
     feature_names: tuple[str, ...] = ()
     frequencies_hz: np.ndarray | None = None
     times_ms: np.ndarray | None = None
+    streams: Mapping[str, CellStream] = field(default_factory=dict)
 
     def __post_init__(self):
         cells = _checked_cells(self.cells)
@@ -66,6 +72,7 @@ class CellDataset:
         for axis, (name, values) in enumerate(axes.items(), start=2):
             axes[name] = None if images is None else _checked_axis(name, values, images.shape[axis])
         checked = (cells, images, np.where(np.isfinite(features), features, np.float32(np.nan)), names, *axes.values())
+        checked += (_checked_streams(self.streams, len(cells)),)
         for name, value in zip(self.__dataclass_fields__, checked, strict=True):
             object.__setattr__(self, name, value)
 
@@ -78,7 +85,7 @@ class CellDataset:
         return (
             f"CellDataset: {len(self)} cells of {self.cells['donor'].nunique()} donors in "
             f"{self.cells['dataset'].nunique()} data sets; {int(counts['cells'].sum())} labelled as {len(counts)} "
-            f"types; {len(self.feature_names)} features, {images}"
+            f"types; {len(self.feature_names)} features, {', '.join([images, *self.streams])}"
         )
 
     @property
@@ -105,6 +112,17 @@ class CellDataset:
         """Whether each cell has any feature."""
         return np.isfinite(self.features).any(axis=1)
 
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """What is known of any cell: "image", "features" and names of streams."""
+        return tuple(name for name in ("image", "features", *self.streams) if self.known(name).any())
+
+    def known(self, name: str) -> np.ndarray:
+        """Whether anything is known of each cell in "image", "features" or a stream; nothing in one that is missing."""
+        if name in ("image", "features"):
+            return self.has_image if name == "image" else self.has_features
+        return self.streams[name].known if name in self.streams else np.zeros(len(self), dtype=bool)
+
     def label_counts(self) -> "pd.DataFrame":
         """How many cells, donors and data sets each type has, the largest first; unlabelled cells left out."""
         labelled = self.cells.assign(donor=self.groups)[self.labels != ""].groupby("label")
@@ -128,7 +146,8 @@ class CellDataset:
         if rows.ndim != 1 or rows.dtype.kind not in "iu" or (len(rows) and not _exist(rows, len(self))):
             raise InputError(f"Cells are selected by a mask or by rows 0 to {len(self) - 1}, got {selection!r}.")
         images = None if self.images is None else self.images[rows]
-        return replace(self, cells=self.cells.iloc[rows], images=images, features=self.features[rows])
+        streams = {name: stream.select(rows) for name, stream in self.streams.items()}
+        return replace(self, cells=self.cells.iloc[rows], images=images, features=self.features[rows], streams=streams)
 
     def labelled(self) -> "CellDataset":
         """The cells that have a type."""
@@ -156,12 +175,12 @@ class CellDataset:
     def concatenate(cls, datasets: Sequence["CellDataset"]) -> "CellDataset":
         """Several datasets as one.
 
-        Features that one of them lacks are NaN for its cells, images that it lacks too.
+        Features that one of them lacks are NaN for its cells, images and streams that it lacks too.
 
         Raises
         ------
         InputError
-            When images have other sizes, frequencies or times, or a cell is in two of them.
+            When images or streams have other sizes or axes, or a cell is in two of them.
         """
         import pandas as pd
 
@@ -177,7 +196,22 @@ class CellDataset:
             names,
             first.frequencies_hz,
             first.times_ms,
+            _joined_streams(datasets),
         )
+
+    @classmethod
+    def from_analyzers(cls, sorting_analyzers: "Sequence[SortingAnalyzer]", **kwargs: Any) -> "CellDataset":
+        """A dataset of sorted units; see :func:`~.dataset_units.analyzers_dataset`."""
+        from .dataset_units import analyzers_dataset
+
+        return analyzers_dataset(sorting_analyzers, **kwargs)
+
+    @classmethod
+    def from_units(cls, cells: "pd.DataFrame", **kwargs: Any) -> "CellDataset":
+        """A dataset of units from spike trains and waveforms; see :func:`~.dataset_units.units_dataset`."""
+        from .dataset_units import units_dataset
+
+        return units_dataset(cells, **kwargs)
 
     @classmethod
     def from_sweeps(cls, cells: "Sequence[CellSweeps]", **kwargs: Any) -> "CellDataset":
@@ -276,3 +310,25 @@ def _images_like(dataset, first):
             "times must agree. Compute all with the same settings."
         )
     return dataset.images
+
+
+def _checked_streams(streams, num_cells):
+    streams = dict(streams)
+    for name, stream in streams.items():
+        if not isinstance(stream, CellStream) or len(stream) != num_cells or name in ("image", "features"):
+            found = f"{len(stream)} rows" if isinstance(stream, CellStream) else type(stream).__name__
+            raise InputError(f"Stream {name!r} must be a CellStream with a row for each of {num_cells} cells: {found}.")
+    return streams
+
+
+def _joined_streams(datasets):
+    out = {}
+    for name in dict.fromkeys(name for one in datasets for name in one.streams):
+        first = next(one.streams[name] for one in datasets if name in one.streams)
+        parts = [one.streams.get(name, first.unknown(len(one))) for one in datasets]
+        for part in parts:
+            if difference := axes_differ(first.axes, part.axes):
+                text = f"Streams {name!r} cannot be put together: {difference}."
+                raise InputError(f"{text} Compute all with the same settings.")
+        out[name] = CellStream(np.concatenate([part.values for part in parts]), first.axes)
+    return out

@@ -8,11 +8,12 @@ import numpy as np
 
 from ..errors import InputError
 from ..wholefile import whole_file
+from .cell_streams import CellStream
 from .dataset import CellDataset
 
 __all__ = ["read_dataset", "write_dataset"]
 
-FORMAT, VERSION = "si_neuroml CellDataset", 1
+FORMAT, VERSION = "si_neuroml CellDataset", 2
 
 
 def write_dataset(dataset: CellDataset, path: str | Path) -> Path:
@@ -27,6 +28,8 @@ def write_dataset(dataset: CellDataset, path: str | Path) -> Path:
     if path.suffix != ".npz" or path.is_dir():
         raise InputError(f"A dataset is saved as one .npz file, got {path}.")
     header = {"format": FORMAT, "version": VERSION, "columns": list(map(str, dataset.cells.columns))}
+    # names of streams and axes as lists: their order matters
+    header["streams"] = [[name, list(stream.axes)] for name, stream in dataset.streams.items()]
     arrays = {"header": np.array(json.dumps(header)), "feature_names": np.array(dataset.feature_names, dtype=str)}
     for name in dataset.cells.columns:
         values = dataset.cells[name].to_numpy()
@@ -34,6 +37,9 @@ def write_dataset(dataset: CellDataset, path: str | Path) -> Path:
     arrays["features"] = dataset.features
     if dataset.images is not None:
         arrays |= {name: getattr(dataset, name) for name in ("images", "frequencies_hz", "times_ms")}
+    for name, stream in dataset.streams.items():
+        arrays[f"streams/{name}"] = stream.values
+        arrays |= {f"streams/{name}/{axis}": values for axis, values in stream.axes.items()}
     with whole_file(path) as draft, open(draft, "wb") as file:
         np.savez_compressed(file, **arrays)
     return path
@@ -61,7 +67,12 @@ def read_dataset(path: str | Path) -> CellDataset:
             cells = pd.DataFrame({name: file[f"cells/{name}"] for name in header["columns"]})
             names = tuple(file["feature_names"].tolist())
             axes = (file.get("frequencies_hz"), file.get("times_ms"))
-            return CellDataset(cells, file.get("images"), file["features"], names, *axes)
+            # files of version 1 have none
+            streams = {
+                name: CellStream(file[f"streams/{name}"], {axis: file[f"streams/{name}/{axis}"] for axis in of_stream})
+                for name, of_stream in header.get("streams", [])
+            }
+            return CellDataset(cells, file.get("images"), file["features"], names, *axes, streams)
     except (KeyError, ValueError, TypeError, BadZipFile, OSError, EOFError) as error:
         if isinstance(error, InputError):
             raise

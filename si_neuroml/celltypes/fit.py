@@ -1,6 +1,7 @@
 """Fit a classifier of cell types to labelled cells, and learn on other donors how much to believe it."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,16 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_cell_type_classifier", "labelled_cells", "training_groups"]
 
-MODELS = (*STREAMS, "fusion", "recommended")
 MIN_DONORS = 3
 
 
 def fit_cell_type_classifier(
     dataset: "CellDataset",
-    model: str = "recommended",
+    model: str | Sequence[str] = "recommended",
     *,
     image_kwargs: dict[str, Any] | None = None,
     feature_kwargs: dict[str, Any] | None = None,
+    stream_kwargs: Mapping[str, dict[str, Any]] | None = None,
     feature_names: list[str] | tuple[str, ...] | None = None,
     fusion: str = "soft_vote",
     class_weight_power: float = 1.0,
@@ -48,19 +49,23 @@ def fit_cell_type_classifier(
     ----------
     dataset : CellDataset
         Cells; those without a label are not used.
-    model : {"recommended", "image", "features", "fusion"}
-        What to look at. Default: "recommended", both images and features where the dataset has both.
+    model : str | sequence of str, default: "recommended"
+        What to look at: "image", "features", a stream of the dataset, or several of these. "fusion": image and
+        features. "recommended": all that the dataset has.
     image_kwargs : dict, optional
         ``backbone`` ("compact", "mobilenet_v2", "resnet18", "densenet121", "inception_v3"), ``weights`` ("imagenet" or
         a file; default: random), and settings of training, see
         :func:`~si_neuroml.celltypes.image_training.image_settings`.
     feature_kwargs : dict, optional
         ``method`` ("hist_gradient_boosting" or "lightgbm") and the library's keywords.
+    stream_kwargs : dict of {str: dict}, optional
+        By stream of the dataset, ``method`` and its settings, see
+        :class:`~si_neuroml.celltypes.stream_models.StreamModel`.
     feature_names : sequence of str, optional
         Features to use. Default: all. Absolute times tell the laboratory: see
         :mod:`~si_neuroml.celltypes.features`.
     fusion : {"soft_vote", "stacked"}, default: "soft_vote"
-        A weighted mean, or a logistic regression on what both say.
+        A weighted mean, or a logistic regression on what all say.
     class_weight_power : float, default: 1
         0: every cell counts the same; 1: every type does.
     calibrate : bool, default: True
@@ -103,7 +108,7 @@ def fit_cell_type_classifier(
     dataset, feature_names, axes, inputs = labelled_cells(dataset, names, feature_names)
     classes, labels = np.unique(dataset.labels, return_inverse=True)
     groups, split = training_groups(dataset)
-    kwargs = {"image": image_kwargs, "features": feature_kwargs}
+    kwargs = _kwargs_of(names, image_kwargs, feature_kwargs, stream_kwargs)
 
     def make(name):
         return build_estimator(name, kwargs[name], class_weight_power, seed, device)
@@ -127,9 +132,9 @@ def fit_cell_type_classifier(
     for name, (X, known) in inputs.items():
         fitted = StreamHeldOut.fit(make(name), X[known], labels[known], groups[known])
         own = learned.streams[name]
-        streams.append(
-            FittedStream(name, fitted.estimator, own.calibration, fitted.preparation, fitted.outliers, own.limit)
-        )
+        of_stream = dataset.streams[name].axes if name in dataset.streams else None
+        fit = (fitted.estimator, own.calibration, fitted.preparation, fitted.outliers, own.limit)
+        streams.append(FittedStream(name, *fit, of_stream))
     summary = _summary(dataset, names, kwargs, split, seed) | {"out_of_fold": learned.scores}
     return CellTypeClassifier(
         streams,
@@ -152,7 +157,8 @@ def labelled_cells(
     Parameters
     ----------
     dataset : CellDataset
-    names : tuple of {"image", "features"}
+    names : tuple of str
+        "image", "features" and streams of the dataset.
     feature_names : sequence of str, optional
         Default: all.
 
@@ -175,7 +181,8 @@ def labelled_cells(
     dataset = dataset.labelled()
     chosen = tuple(dataset.feature_names if feature_names is None else feature_names) if "features" in names else ()
     axes = ImageAxes.of(dataset) if "image" in names else None
-    inputs = {name: stream_inputs(name, dataset, chosen, axes) for name in names}
+    of_streams = {name: stream.axes for name, stream in dataset.streams.items()}
+    inputs = {name: stream_inputs(name, dataset, chosen, of_streams.get(name, axes)) for name in names}
     known = np.logical_or.reduce([own for _, own in inputs.values()])
     if not known.all():
         text = f"{(~known).sum()} of {len(known)} labelled cells have no {' and no '.join(names)}"
@@ -203,19 +210,27 @@ def training_groups(dataset: "CellDataset") -> tuple[np.ndarray, str]:
 
 
 def _stream_names(dataset, model):
-    if model not in MODELS:
-        raise InputError(f"There is no cell-type model {model!r}; there are {list(MODELS)}.")
-    there = {"image": bool(dataset.has_image.any()), "features": bool(dataset.has_features.any())}
+    there, known = dataset.stream_names, (*STREAMS, *dataset.streams)
     if model == "recommended":
-        names = tuple(name for name in STREAMS if there[name])
-        if not names:
-            raise InputError("The dataset has neither images nor features: there is nothing to learn from.")
-        return names
-    names = STREAMS if model == "fusion" else (model,)
-    lost = [name for name in names if not there[name]]
+        if not there:
+            raise InputError("The dataset has neither images nor features nor streams: there is nothing to learn from.")
+        return there
+    names = STREAMS if model == "fusion" else (model,) if isinstance(model, str) else tuple(model)
+    if not names or not set(names) <= set(known) or len(set(names)) < len(names):
+        choice = f"one or several of {list(known)}, 'fusion' or 'recommended'"
+        raise InputError(f"There is no cell-type model {model!r}: name {choice}.")
+    lost = [name for name in names if name not in there]
     if lost:
         raise InputError(f"model={model!r} looks at {' and '.join(names)}; the dataset has no {' and no '.join(lost)}.")
     return names
+
+
+def _kwargs_of(names, image_kwargs, feature_kwargs, stream_kwargs):
+    kwargs = {"image": image_kwargs, "features": feature_kwargs}
+    if unknown := [name for name in stream_kwargs or {} if name in kwargs or name not in names]:
+        raise InputError(f"stream_kwargs are given for {unknown}, the classifier looks at {list(names)}.")
+    kwargs |= stream_kwargs or {}
+    return {name: kwargs.get(name) for name in names}
 
 
 def _check_options(unknown_below, target_accuracy, outlier_share):

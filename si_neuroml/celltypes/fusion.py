@@ -1,21 +1,24 @@
-"""Two opinions about one cell made one: a vote, or a classifier of what both say.
+"""Several opinions about one cell made one: a vote, or a classifier of what both say.
 
 Both are learned from probabilities of cells whose donor neither model saw: on cells it was trained on, a network is
 always right and would be given all the say.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
-from ..classification.folds import mean_log_loss
 from ..classification.preparation import class_weights
 from ..errors import InputError
 
 __all__ = ["SoftVote", "StackedLogistic", "fit_fusion", "fusion_from"]
 
 SMALLEST = 1e-6
+NUM_STEPS = 200
+# that pull weights to equal ones; chosen on folds within training animals, of 70 sorted units and 5 opinions
+EQUAL_CELLS = 50.0
 
 
 @dataclass(frozen=True)
@@ -24,44 +27,52 @@ class SoftVote:
 
     Attributes
     ----------
-    weight : float
-        Of the first opinion, from 0 to 1; the second has the rest.
+    weights : tuple of float
+        Of the opinions; they sum to 1.
     """
 
-    weight: float
+    weights: tuple[float, ...]
 
     @classmethod
-    def fit(cls, opinions: list[np.ndarray], labels: np.ndarray) -> Self:
-        """The weight of the least log-loss, every class counting the same."""
-        from scipy.optimize import minimize_scalar
+    def fit(cls, opinions: Sequence[np.ndarray], labels: np.ndarray) -> Self:
+        """The weights of the least log-loss, every class counting the same, drawn to equal ones.
 
-        weights = class_weights(labels, 1.0)
-        found = minimize_scalar(
-            lambda share: mean_log_loss(cls(float(share)).apply(opinions), labels, weights),
-            bounds=(0.0, 1.0),
-            method="bounded",
-            options={"xatol": 1e-3},
-        )
-        return cls(float(found.x))
+        Expectation maximisation rises to the best weights of a mean of distributions. The pull is that of 50 cells of
+        which all opinions say the same: with some dozen cells, weights learned freely are worse than equal ones.
+        """
+        own = np.maximum(np.stack([opinion[np.arange(len(labels)), labels] for opinion in opinions]), SMALLEST)
+        counts, weights = class_weights(labels, 1.0), np.full(len(own), 1 / len(own))
+        for _ in range(NUM_STEPS):
+            shares = weights[:, None] * own
+            weights = (shares / shares.sum(axis=0)) @ counts + EQUAL_CELLS / len(own)
+            weights /= weights.sum()
+        return cls(tuple(weights.tolist()))
 
-    def apply(self, opinions: list[np.ndarray]) -> np.ndarray:
-        """Probabilities, float64, shape (num_cells, num_classes)."""
-        return self.weight * opinions[0] + (1.0 - self.weight) * opinions[1]
+    @classmethod
+    def equal(cls, number: int) -> Self:
+        """Of so many opinions, all believed alike."""
+        return cls((1 / number,) * number)
+
+    def apply(self, opinions: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities, float64, shape (num_cells, num_classes), by the opinions there are; rows of NaN are none."""
+        said = np.asarray(opinions)
+        weights = np.array(self.weights)[:, None] * np.isfinite(said[:, :, 0])
+        return np.einsum("kn,knc->nc", weights / weights.sum(axis=0), np.nan_to_num(said))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for :func:`fusion_from`."""
-        return {"method": "soft_vote", "weight": self.weight}
+        return {"method": "soft_vote", "weights": self.weights}
 
 
 @dataclass(frozen=True)
 class StackedLogistic:
-    """A multinomial logistic regression on the logarithms of both opinions.
+    """A multinomial logistic regression on the logarithms of all opinions.
 
-    Can learn which of the two to believe about which class, and needs some hundred cells for it.
+    Can learn which of them to believe about which class, and needs some hundred cells for it.
 
     Attributes
     ----------
-    coefficients : nested tuples of float, shape (2 * num_classes, num_classes)
+    coefficients : nested tuples of float, shape (num_opinions * num_classes, num_classes)
     intercepts : tuple of float, shape (num_classes,)
     """
 
@@ -69,7 +80,7 @@ class StackedLogistic:
     intercepts: tuple[float, ...]
 
     @classmethod
-    def fit(cls, opinions: list[np.ndarray], labels: np.ndarray) -> Self:
+    def fit(cls, opinions: Sequence[np.ndarray], labels: np.ndarray) -> Self:
         """Every class counts the same; classes without cells are never chosen."""
         from sklearn.linear_model import LogisticRegression
 
@@ -79,12 +90,12 @@ class StackedLogistic:
         coefficients, intercepts = model.coef_, model.intercept_
         if len(model.classes_) == 2:
             coefficients, intercepts = np.vstack([0 * coefficients, coefficients]), np.append(0.0, intercepts)
-        own = np.zeros((2 * num_classes, num_classes)), np.full(num_classes, -50.0)
+        own = np.zeros((len(opinions) * num_classes, num_classes)), np.full(num_classes, -50.0)
         own[0][:, model.classes_], own[1][model.classes_] = coefficients.T, intercepts
         return cls(tuple(map(tuple, own[0].tolist())), tuple(own[1].tolist()))
 
-    def apply(self, opinions: list[np.ndarray]) -> np.ndarray:
-        """Probabilities, float64, shape (num_cells, num_classes)."""
+    def apply(self, opinions: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities, float64, shape (num_cells, num_classes); for a missing opinion the others stand in."""
         from scipy.special import softmax
 
         return softmax(_logarithms(opinions) @ np.array(self.coefficients) + np.array(self.intercepts), axis=1)
@@ -97,13 +108,13 @@ class StackedLogistic:
 FUSIONS = {"soft_vote": SoftVote, "stacked": StackedLogistic}
 
 
-def fit_fusion(method: str, opinions: list[np.ndarray], labels: np.ndarray) -> SoftVote | StackedLogistic:
+def fit_fusion(method: str, opinions: Sequence[np.ndarray], labels: np.ndarray) -> SoftVote | StackedLogistic:
     """Learn how to fuse.
 
     Parameters
     ----------
     method : {"soft_vote", "stacked"}
-    opinions : two float64 arrays, shape (num_cells, num_classes)
+    opinions : two or more float64 arrays, shape (num_cells, num_classes)
         Calibrated probabilities of cells whose donors the models did not see.
     labels : int array, shape (num_cells,)
 
@@ -122,9 +133,12 @@ def fusion_from(settings: dict[str, Any] | None) -> SoftVote | StackedLogistic |
     if settings is None:
         return None
     if settings["method"] == "soft_vote":
-        return SoftVote(float(settings["weight"]))
+        return SoftVote(tuple(settings["weights"]))
     return StackedLogistic(tuple(map(tuple, settings["coefficients"])), tuple(settings["intercepts"]))
 
 
 def _logarithms(opinions):
-    return np.log(np.maximum(np.concatenate(opinions, axis=1), SMALLEST))
+    said = np.asarray(opinions)
+    known = np.isfinite(said)
+    others = np.where(known, said, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.log(np.maximum(np.concatenate(list(np.where(known, said, others)), axis=1), SMALLEST))

@@ -26,7 +26,7 @@ class StreamHeldOut:
 
     Attributes
     ----------
-    estimator : ImageNetwork | BoostedTrees
+    estimator : ImageNetwork | BoostedTrees | StreamModel
     preparation : Preparation | None
         Of features.
     outliers : OutlierModel
@@ -190,7 +190,7 @@ def learn_on_held_out(
     fused, temperature, together = None, None, combine(opinions, None, None, prior)
     if len(opinions) > 1:
         if not scored.any():
-            raise TrainingError("No cell has both an image and features: fit one of the two models.")
+            raise TrainingError(f"No cell has {', '.join(held_out)} together: fit a model of fewer of them.")
         fused = fit_fusion(fusion, [one[scored] for one in opinions], labels[scored])
         # how well fusion does must not be judged on the cells that it was fitted to
         together[scored] = _fused_out_of_fold(fusion, opinions, folds, labels, scored)
@@ -213,8 +213,9 @@ def _fused_out_of_fold(method, opinions, folds, labels, scored):
         train, asked = scored & ~test, scored & test
         if not asked.any():
             continue
-        enough = len(np.unique(labels[train])) > 1
-        own = fit_fusion(method, [one[train] for one in opinions], labels[train]) if enough else SoftVote(0.5)
+        own = SoftVote.equal(len(opinions))
+        if len(np.unique(labels[train])) > 1:
+            own = fit_fusion(method, [one[train] for one in opinions], labels[train])
         out[asked] = own.apply([one[asked] for one in opinions])
     return out[scored]
 

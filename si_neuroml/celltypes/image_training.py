@@ -18,7 +18,7 @@ from skorch.helper import predefined_split
 from ..classification.folds import group_folds
 from ..classification.preparation import check_training_set, class_weights
 from ..errors import InputError, TrainingError
-from ..training import cosine_factor, one_thread, resolve_device, seeded
+from ..training import Interruptible, cosine_factor, one_thread, resolve_device, seeded
 from .backbones import build_backbone
 from .networks import ScalogramNetwork, measure_images
 
@@ -225,7 +225,7 @@ def image_settings(options: dict[str, Any] | None = None, pretrained: bool = Fal
     return settings
 
 
-class _CellNet(NeuralNet):
+class _CellNet(Interruptible, NeuralNet):
     """Mean over the batch of weight * cross-entropy; the auxiliary classifier's counts 0.4."""
 
     def get_loss(self, y_pred, y_true, X=None, training=False):

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..classification.folds import group_folds
-from ..errors import InputError, TrainingError
-from ..search import Range, finished_trials, import_optuna, open_study, plot_study, run_trials, suggest, trials_table
+from ..errors import InputError
+from ..search import Range, SearchResult, checked_space, example_settings, import_optuna, search_settings
 from .fit import labelled_cells, training_groups
 from .held_out import fit_on
 from .streams import STREAMS, build_estimator
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from .dataset import CellDataset
 
 __all__ = ["SEARCH_SPACES", "CellTypeSearch", "search_cell_type_classifier"]
@@ -52,34 +50,22 @@ SEARCH_SPACES: Mapping[str, Mapping[str, Range | Sequence[Any]]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class CellTypeSearch:
-    """What :func:`search_cell_type_classifier` finds.
+class CellTypeSearch(SearchResult):
+    """What :func:`search_cell_type_classifier` finds, by balanced accuracy on donors left out.
 
     Attributes
     ----------
+    best_score, settings, trials, study
+        See :class:`~si_neuroml.search.SearchResult`.
     model : {"image", "features"}
         That was searched.
-    best_score : float
-        Balanced accuracy on donors left out. The best of many is partly luck: judge the final classifier on donors that
-        were not in the search.
     fit_kwargs : dict
         ``fit_cell_type_classifier(dataset, **search.fit_kwargs)``; for a fusion join the ``image_kwargs`` and
         ``feature_kwargs`` of two searches.
-    trials : pandas.DataFrame
-        See :func:`~si_neuroml.search.trials_table`; ``error`` says why a trial learned nothing, which scores 0.
-    study : optuna.Study
-        The study itself.
     """
 
     model: str
-    best_score: float
     fit_kwargs: dict[str, Any]
-    trials: "pd.DataFrame"
-    study: Any
-
-    def plot(self, plot: str = "history") -> Any:
-        """A plotly figure of the trials; see :func:`~si_neuroml.search.plot_study`."""
-        return plot_study(self.study, plot)
 
 
 def search_cell_type_classifier(
@@ -87,7 +73,7 @@ def search_cell_type_classifier(
     model: str = "features",
     *,
     space: Mapping[str, Range | Sequence[Any]] | None = None,
-    num_trials: int = 50,
+    num_trials: int | None = 50,
     model_kwargs: dict[str, Any] | None = None,
     feature_names: Sequence[str] | None = None,
     num_folds: int = 3,
@@ -112,8 +98,8 @@ def search_cell_type_classifier(
     space : dict, optional
         A :class:`~si_neuroml.search.Range` or a sequence of values for each setting. Default: that of the model in
         :data:`SEARCH_SPACES`.
-    num_trials : int, default: 50
-        Trials in all, those in the storage included.
+    num_trials : int | None, default: 50
+        Trials in all, those in the storage included. None: every combination of a space of lists.
     model_kwargs : dict, optional
         Settings that are not searched, such as ``backbone``, ``weights`` or ``method``, see
         :func:`~si_neuroml.celltypes.fit.fit_cell_type_classifier`.
@@ -121,17 +107,13 @@ def search_cell_type_classifier(
         Features to use. Default: all.
     num_folds : int, default: 3
         Of donors.
-    storage : str | Path, optional
-        A file that keeps the trials (an Optuna journal), or the URL of a database ("sqlite:///search.db"). The same
-        call goes on where it was stopped, and several processes with the same call share the work. Default: memory.
-    study_name : str, optional
-        Of several studies in one storage. Default: the model.
+    storage, study_name, progress_bar : optional
+        Where trials are kept, so that the same call goes on where it was stopped and several processes share the work,
+        and under what name (default: the model), see :func:`~si_neuroml.search.search_settings`.
     seed : int, default: 0
         Of folds, fits and choices of trials.
     device : str, default: "cpu"
         For training networks.
-    progress_bar : bool, default: True
-        Whether to show one.
 
     Returns
     -------
@@ -147,13 +129,17 @@ def search_cell_type_classifier(
     MissingDependencyError
         Without Optuna.
     """
-    optuna = import_optuna()  # before anything that takes time
+    import_optuna()  # before anything that takes time
     if model not in STREAMS:
         raise InputError(f"Search one of {list(STREAMS)}, got {model!r}.")
-    if not (isinstance(num_trials, int | np.integer) and num_trials > 0):
-        raise InputError(f"num_trials must be a whole number from 1 on, got {num_trials!r}.")
     fixed = dict(model_kwargs or {})
-    space = _checked_space(model, fixed, space)
+    if space is None:
+        name = "image" if model == "image" else fixed.get("method", "hist_gradient_boosting")
+        if name not in SEARCH_SPACES:
+            raise InputError(f"There is nothing to search in {name!r}; search one of {list(SEARCH_SPACES)}.")
+        # a setting that is given is not searched
+        space = {key: values for key, values in SEARCH_SPACES[name].items() if key not in fixed}
+    space = checked_space(space, num_trials)
     has = dataset.has_image if model == "image" else dataset.has_features
     if not has.any():
         raise InputError(f"The dataset has no {model}: there is nothing to search with.")
@@ -161,60 +147,38 @@ def search_cell_type_classifier(
     X, labels = inputs[model][0], np.unique(dataset.labels, return_inverse=True)[1].reshape(-1)
     groups, split = training_groups(dataset)
     folds = group_folds(labels, groups, num_folds, seed)
-    build_estimator(model, {**fixed, **_first_of(space)}, seed=seed)  # refuses unknown settings
+    build_estimator(model, {**fixed, **example_settings(space)}, seed=seed)  # refuses unknown settings
 
-    def objective(trial):
-        settings, score = {**fixed, **suggest(trial, space)}, 0.0
+    def score_folds(settings):
         said, seen = np.full(len(labels), -1), np.zeros(len(labels), dtype=bool)
-        for step, test in enumerate(folds):
-            try:
-                estimator = build_estimator(model, settings, seed=seed, device=device)
-                said[test] = fit_on(estimator, X[~test], labels[~test], groups[~test]).predict(X[test])
-            except TrainingError as error:
-                trial.set_user_attr("error", str(error))
-                trial.report(0.0, step)
-                return 0.0
+        for test in folds:
+            estimator = build_estimator(model, {**fixed, **settings}, seed=seed, device=device)
+            said[test] = fit_on(estimator, X[~test], labels[~test], groups[~test]).predict(X[test])
             seen |= test
-            score = float(np.mean([(said[seen & (labels == k)] == k).mean() for k in np.unique(labels[seen])]))
-            trial.report(score, step)
-            if step + 1 < len(folds) and trial.should_prune():
-                raise optuna.TrialPruned
-        return score
+            recalls = [(said[seen & (labels == k)] == k).mean() for k in np.unique(labels[seen])]
+            yield {"score": float(np.mean(recalls))}
 
     types, counts = np.unique(dataset.labels, return_counts=True)
-    description = {
-        "model": model,
-        "space": {name: str(values) for name, values in space.items()},
-        "fixed": {name: str(value) for name, value in fixed.items()},
-        "seed": seed,
-        "folds": len(folds),
-        "left_out": split,
-        "types": dict(zip(map(str, types), map(int, counts), strict=True)),
-        "donors": sorted(map(str, np.unique(groups))),
-        "inputs": [list(X.shape[1:]), float(np.nanmean(np.square(X, dtype="float64")))],
-    }
-    study = open_study(storage, study_name or model, description)
-    run_trials(study, objective, num_trials, seed=seed, description=f"search {model}", progress_bar=progress_bar)
-    best = max(finished_trials(study, "COMPLETE"), key=lambda trial: trial.value, default=None)
-    if best is None or "error" in best.user_attrs:
-        raise TrainingError(f"No trial learned anything. {'' if best is None else best.user_attrs['error']}".rstrip())
-    chosen = {"image_kwargs" if model == "image" else "feature_kwargs": fixed | best.params}
+    found = search_settings(
+        space,
+        score_folds,
+        num_steps=len(folds),
+        num_trials=num_trials,
+        storage=storage,
+        name=study_name or model,
+        description={
+            "model": model,
+            "fixed": {name: str(value) for name, value in fixed.items()},
+            "seed": seed,
+            "folds": len(folds),
+            "left_out": split,
+            "types": dict(zip(map(str, types), map(int, counts), strict=True)),
+            "donors": sorted(map(str, np.unique(groups))),
+            "inputs": [list(X.shape[1:]), float(np.nanmean(np.square(X, dtype="float64")))],
+        },
+        seed=seed,
+        progress_bar=progress_bar,
+    )
+    chosen = {"image_kwargs" if model == "image" else "feature_kwargs": fixed | found.settings}
     own = {"model": model, **chosen, "feature_names": feature_names, "num_folds": num_folds, "seed": seed}
-    return CellTypeSearch(model, best.value, own, trials_table(study), study)
-
-
-def _checked_space(model, fixed, space):
-    if space is None:
-        space = SEARCH_SPACES["image" if model == "image" else fixed.get("method", "hist_gradient_boosting")]
-        # a setting that is given is not searched
-        space = {name: values for name, values in space.items() if name not in fixed}
-    for name, values in space.items():
-        if not isinstance(values, Range) and (isinstance(values, str) or not len(values)):
-            raise InputError(f"space must give a Range or a sequence of values for {name!r}, got {values!r}.")
-    if not space:
-        raise InputError("space is empty: give a Range or a sequence of values for each setting to search.")
-    return dict(space)
-
-
-def _first_of(space):
-    return {name: values.low if isinstance(values, Range) else values[0] for name, values in space.items()}
+    return CellTypeSearch(**vars(found), model=model, fit_kwargs=own)

@@ -1,5 +1,9 @@
-"""What a classifier looks at: images by a network, features by trees; each with its own calibration and limits."""
+"""What a classifier looks at: images by a network, features by trees, further streams of cells by small models.
 
+Each has its own calibration and its own limits of what is known.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -8,6 +12,7 @@ import numpy as np
 from ..classification.preparation import Preparation, arrays_of
 from ..classification.probability_calibration import TemperatureCalibration
 from ..errors import InputError, ModelMismatchError
+from .cell_streams import axes_differ
 from .outliers import OutlierModel
 
 if TYPE_CHECKING:
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STREAMS", "FittedStream", "ImageAxes", "build_estimator", "embedding", "stream_inputs"]
 
+# what cells have beside the streams of a dataset
 STREAMS = ("image", "features")
 
 
@@ -65,14 +71,17 @@ class FittedStream:
 
     Attributes
     ----------
-    name : {"image", "features"}
-    estimator : ImageNetwork | BoostedTrees
+    name : str
+        "image", "features", or a stream of the dataset.
+    estimator : ImageNetwork | BoostedTrees | StreamModel
     calibration : TemperatureCalibration | None
     preparation : Preparation | None
         Of features, before distances are measured: trees do not need it.
     outliers : OutlierModel
     limit : float
         Distance beyond which a cell is like none of training.
+    axes : dict of {str: array}, optional
+        Of a stream of the dataset, see :class:`~si_neuroml.celltypes.cell_streams.CellStream`.
     """
 
     name: str
@@ -81,6 +90,7 @@ class FittedStream:
     preparation: Preparation | None
     outliers: OutlierModel
     limit: float
+    axes: Mapping[str, np.ndarray] | None = None
 
     def probabilities(self, X: np.ndarray) -> np.ndarray:
         """Calibrated, float64, shape (num_cells, num_classes)."""
@@ -96,16 +106,19 @@ class FittedStream:
         parts = {"estimator": self.estimator.to_arrays(), "outliers": self.outliers.to_arrays()}
         if self.preparation is not None:
             parts["preparation"] = self.preparation.to_arrays()
+        if self.axes is not None:
+            parts["axes"] = dict(self.axes)
         arrays = {f"{self.name}.{part}.{key}": value for part, own in parts.items() for key, value in own.items()}
         temperature = None if self.calibration is None else self.calibration.temperature
         info = {"name": self.name, "estimator": self.estimator.settings(), "limit": self.limit}
-        return arrays, info | {"temperature": temperature, "prepared": self.preparation is not None}
+        info |= {"temperature": temperature, "prepared": self.preparation is not None}
+        return arrays, info | {"axes": None if self.axes is None else list(self.axes)}
 
     @classmethod
     def from_parts(cls, tensors: dict[str, np.ndarray], info: dict[str, Any], num_classes: int) -> Self:
         """The inverse of :meth:`to_parts`."""
         name, arrays = info["name"], arrays_of(info["name"], tensors)
-        temperature = info["temperature"]
+        temperature, axes = info["temperature"], info["axes"]
         return cls(
             name,
             _estimator_class(name).from_arrays(
@@ -115,6 +128,7 @@ class FittedStream:
             Preparation.from_arrays(arrays_of("preparation", arrays)) if info["prepared"] else None,
             OutlierModel.from_arrays(arrays_of("outliers", arrays)),
             float(info["limit"]),
+            None if axes is None else {axis: arrays[f"axes.{axis}"] for axis in axes},
         )
 
 
@@ -125,25 +139,28 @@ def build_estimator(
 
     Parameters
     ----------
-    name : {"image", "features"}
+    name : str
+        "image", "features", or a stream of the dataset.
     kwargs : dict or None
         Image: ``backbone``, ``weights`` and the settings of
         :func:`~si_neuroml.celltypes.image_training.image_settings`.
         Features: ``method`` and the library's keywords, see
         :class:`~si_neuroml.celltypes.feature_models.BoostedTrees`.
+        Others: ``method`` and its settings, see :class:`~si_neuroml.celltypes.stream_models.StreamModel`.
     class_weight_power, seed, device
         Of the estimator.
 
     Returns
     -------
-    ImageNetwork | BoostedTrees
+    ImageNetwork | BoostedTrees | StreamModel
     """
     options, kind = dict(kwargs or {}), _estimator_class(name)
     own = {"class_weight_power": options.pop("class_weight_power", class_weight_power), "seed": seed}
     if not own["class_weight_power"] >= 0:
         raise InputError(f"class_weight_power must be at least 0, got {own['class_weight_power']!r}.")
-    if name == "features":
-        return kind(options.pop("method", "hist_gradient_boosting"), options or None, **own)
+    if name != "image":
+        method = {} if "method" not in options else {"method": options.pop("method")}
+        return kind(options=options or None, **method, **own)
     from .image_training import image_settings
 
     backbone, weights = options.pop("backbone", "compact"), options.pop("weights", None)
@@ -152,14 +169,23 @@ def build_estimator(
 
 
 def stream_inputs(
-    name: str, dataset: "CellDataset", feature_names: tuple[str, ...], axes: ImageAxes | None
+    name: str, dataset: "CellDataset", feature_names: tuple[str, ...], axes: "ImageAxes | Mapping | None"
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a stream's estimator reads of each cell, and of which cells there is any: none in a dataset without it.
+
+    Parameters
+    ----------
+    name : str
+    dataset : CellDataset
+    feature_names : tuple of str
+        For "features".
+    axes : ImageAxes | dict | None
+        That images or the stream must have.
 
     Raises
     ------
     ModelMismatchError
-        When some features are missing in the dataset, or its images have other axes.
+        When some features are missing in the dataset, or its images or stream have other axes.
     """
     if name == "features":
         try:
@@ -167,6 +193,8 @@ def stream_inputs(
         except InputError as error:
             raise ModelMismatchError(f"The classifier needs other features: {error}") from error
         return X, np.isfinite(X).any(axis=1)
+    if name != "image":
+        return _stream_values(name, dataset, axes)
     if dataset.images is None:
         return np.full((len(dataset), *axes.shape), np.nan, dtype="float32"), dataset.has_image
     axes.check(dataset)
@@ -178,13 +206,26 @@ def embedding(estimator: Any, preparation: Preparation | None, X: np.ndarray) ->
     return estimator.embed(X) if preparation is None else preparation.apply(X)
 
 
+def _stream_values(name, dataset, axes):
+    if name not in dataset.streams:
+        return np.full((len(dataset), *map(len, axes.values())), np.nan, dtype="float32"), dataset.known(name)
+    stream = dataset.streams[name]
+    if difference := axes_differ(axes, stream.axes):
+        raise ModelMismatchError(
+            f"The classifier was trained on {name!r} with other settings than these were computed with: {difference}."
+        )
+    return stream.values, stream.known
+
+
 def _estimator_class(name):
-    if name not in STREAMS:
-        raise InputError(f"A classifier looks at {list(STREAMS)}, got {name!r}.")
     if name == "image":
         from .image_training import ImageNetwork
 
         return ImageNetwork
-    from .feature_models import BoostedTrees
+    if name == "features":
+        from .feature_models import BoostedTrees
 
-    return BoostedTrees
+        return BoostedTrees
+    from .stream_models import StreamModel
+
+    return StreamModel

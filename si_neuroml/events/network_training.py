@@ -10,7 +10,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 
 from ..errors import InputError, TrainingError
-from ..training import one_thread, progress, resolve_device, seeded
+from ..training import Interruptible, one_thread, progress, resolve_device, seeded
 from .labels import label_mask
 from .windows import DrawnWindows, LabelledTraces, Windows
 
@@ -69,7 +69,8 @@ class TrainingSettings:
             raise InputError(f'class_weight must be None, "sqrt" or "balanced", got {self.class_weight!r}.')
 
 
-# Pradeep, Agarwal and Advani: Adam, cross-entropy per time step, windows of 500 samples that overlap by 50
+# Pradeep, Agarwal and Advani: cross-entropy per time step, windows of 500 samples that overlap by 50. They take Adam;
+# here it is AdamW for all networks: the decay of a weight does not depend on its gradients
 _PAPER = TrainingSettings(
     learning_rate=1e-3,
     max_epochs=50,
@@ -163,7 +164,7 @@ def train_network(
         callbacks += [("score", _Scored(network, held_out_score))]
         callbacks += [("stopping", EarlyStopping(patience=settings.patience, **options))]
     with bar, seeded(seed), one_thread():
-        net = NeuralNet(
+        net = _EventNet(
             _WindowLogits(network),
             criterion=torch.nn.BCEWithLogitsLoss,
             criterion__pos_weight=torch.tensor(weight),
@@ -223,6 +224,10 @@ def _positive_weight(traces, class_weight):
 
 def _no_output(*_):
     pass
+
+
+class _EventNet(Interruptible, NeuralNet):
+    """As it is, but for Ctrl-C."""
 
 
 class _WindowLogits(torch.nn.Module):

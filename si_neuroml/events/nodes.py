@@ -48,7 +48,8 @@ class DetectLearnedEvents(PeakDetector):
         How channels that are sites of one dendrite count for each other, with any of the keys
         coupling, speed_um_per_ms, radius_um, center, single_site_share (see si_neuroml.events.line.LineCoupling),
         by (the channels' property that names their dendrite, default "cell") and positions_um (default: from the
-        probe). None: each channel is for itself.
+        probe). The probability of events is then only a rank: it is calibrated for the scores of single sites. None:
+        each channel is for itself.
     """
 
     def __init__(

@@ -3,32 +3,27 @@
 import inspect
 import itertools
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from spikeinterface.core import BaseRecording
 
 from ..errors import InputError, TrainingError
+from ..search import Range, SearchResult, checked_space, import_optuna, search_settings
 from .cross_validation import TEST_SHARE_IN_TIME, fit_and_score, fit_options, pooled_scores
 from .detector import load_scorer
 from .fit import labelled_traces
-from .search_study import import_optuna, run_study
-from .svm import C_GRID
 from .windows import folds_by_cell, split_in_time
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["PAPER_GRIDS", "EventDetectorSearch", "search_event_detector"]
 
 # Pradeep, Agarwal and Advani. They give one setting of the TCN. Of the LSTM they say that learning rate, dropout and
 # size were searched, but not over what: those values are ours, with two layers, because dropout is between layers.
 PAPER_GRIDS: Mapping[str, dict[str, dict[str, Sequence[Any]]]] = {
-    "svm": {"network_kwargs": {"C": C_GRID, "neighbours": (0, 1, 2)}},
+    "svm": {"network_kwargs": {"C": (0.1, 1.0, 10.0, 100.0), "neighbours": (0, 1, 2)}},
     "tcn": {
         "network_kwargs": {"channels": ((32, 64, 128, 256),), "kernel_size": (3,), "dropout": (0.002,)},
         "training_kwargs": {"learning_rate": (1e-3,), "weight_decay": (1e-4,), "batch_size": (32,)},
@@ -44,37 +39,34 @@ _SCORES = ("f1", "average_precision")
 
 
 @dataclass(frozen=True, eq=False)
-class EventDetectorSearch:
+class EventDetectorSearch(SearchResult):
     """What :func:`search_event_detector` finds.
 
     Attributes
     ----------
+    best_score, settings, study
+        See :class:`~si_neuroml.search.SearchResult`.
+    trials : pandas.DataFrame
+        One row per combination that was tried: ``number``, ``state`` ("complete" or "pruned"), ``num_test_folds`` that
+        were run, ``seconds``, a column for each setting ("training_kwargs.learning_rate"), ``f1``, ``precision``,
+        ``recall``, ``num_true``, ``num_found`` and ``num_matched`` of the events of all test cells together,
+        ``average_precision`` (mean over folds), and ``error``: why a fit learned nothing, which counts as nothing
+        found.
     network : str
         Of the detectors.
     score : str
         "f1" or "average_precision".
-    best_score : float
-        The highest of the table. The best of many is partly luck: score the final detector on cells that were not in
-        the search.
     best_network_kwargs, best_training_kwargs : dict
-        Of the first complete trial with that score, those that were not searched included.
+        Of the first complete trial with the best score, those that were not searched included.
     fit_kwargs : dict
         All of it as arguments: ``fit_event_detector(recording, events, **search.fit_kwargs)``.
-    trials : pandas.DataFrame
-        One row per combination that was tried: ``number``, ``state`` ("complete" or "pruned"), a column for each
-        setting ("training_kwargs.learning_rate"), ``f1``, ``precision``, ``recall``, ``num_true``, ``num_found`` and
-        ``num_matched`` of the events of all test cells together, ``average_precision`` (mean over folds),
-        ``num_test_folds`` that were run, ``seconds``, and ``error``: why a fit learned nothing, which counts as nothing
-        found.
     """
 
     network: str
     score: str
-    best_score: float
     best_network_kwargs: dict[str, Any]
     best_training_kwargs: dict[str, Any]
     fit_kwargs: dict[str, Any]
-    trials: "pd.DataFrame"
 
 
 def search_event_detector(
@@ -106,9 +98,10 @@ def search_event_detector(
     network : str
         Any that :func:`~si_neuroml.events.fit.fit_event_detector` knows.
     grid : "paper" | dict, default: "paper"
-        Values to try, ``{"network_kwargs": {name: values}, "training_kwargs": {name: values}}``. "paper": those of
-        Pradeep, Agarwal and Advani (:data:`PAPER_GRIDS`) for "svm" (12 combinations), "transformer" (8), "tcn" (1) and
-        "bilstm" (18; the paper names these settings without values).
+        Values to try, or a :class:`~si_neuroml.search.Range` of them,
+        ``{"network_kwargs": {name: values}, "training_kwargs": {name: values}}``. "paper": those of Pradeep, Agarwal
+        and Advani (:data:`PAPER_GRIDS`) for "svm" (12 combinations), "transformer" (8), "tcn" (1) and "bilstm" (18; the
+        paper names these settings without values).
     num_trials : int, optional
         None: every combination once. A number: so many trials, chosen by a tree-structured Parzen estimator (Bergstra
         et al. 2011), the first ten at random; from the sixth on, a trial below the median after two folds or more is
@@ -120,15 +113,11 @@ def search_event_detector(
         and set thresholds on the next 15 %, score on the last 15 %. It says nothing about other cells.
     num_test_folds : int, default: 5
         From 2 on; fewer where fewer cells have events.
-    storage : str | Path, optional
-        A file that keeps the trials (an Optuna journal), or the URL of a database ("sqlite:///search.db"). The same
-        call goes on where it was stopped, and several processes with the same call share the work. Default: memory.
-    study_name : str, optional
-        Of several studies in one storage. Default: the network.
+    storage, study_name, progress_bar : optional
+        Where trials are kept, so that the same call goes on where it was stopped and several processes share the work,
+        and under what name (default: the network), see :func:`~si_neuroml.search.search_settings`.
     seed : int, default: 0
         Of folds, fits and choices of trials.
-    progress_bar : bool, default: True
-        Whether to show one.
     **fit_kwargs
         Other arguments of :func:`~si_neuroml.events.fit.fit_event_detector`, `network_kwargs` and `training_kwargs`
         (for what is not searched) among them. Its `num_folds` are folds within each fit, for thresholds: 1 is
@@ -153,43 +142,46 @@ def search_event_detector(
     of_traces, of_fits = fit_options(network, split, fit_kwargs)
     if score not in _SCORES:
         raise InputError(f"score must be one of {list(_SCORES)}, got {score!r}.")
-    if num_trials is not None and not (isinstance(num_trials, int | np.integer) and num_trials > 0):
-        raise InputError(f"num_trials must be None or a whole number from 1 on, got {num_trials!r}.")
     if not isinstance(num_test_folds, int | np.integer) or num_test_folds < 2:
         raise InputError(f"num_test_folds must be a whole number from 2 on, got {num_test_folds!r}.")
-    values = _grid_values(network, grid)
+    values = checked_space(_grid_values(network, grid), num_trials, argument="grid")
     _check_combinations(network, values, of_fits)
     traces, settings = labelled_traces(recording, events, **of_traces)
     time_split = [split_in_time(traces, TEST_SHARE_IN_TIME)]
     folds = folds_by_cell(traces, num_test_folds, seed) if split == "cell" else time_split
 
     def score_folds(chosen):
-        options, start, rows = of_fits | _with_chosen(of_fits, chosen), time.perf_counter(), []
+        options, rows = of_fits | _with_chosen(of_fits, chosen), []
         for train, test in folds:
             rows.append(fit_and_score(train, test, settings, network, seed=seed, **options))
-            yield pooled_scores(rows) | {"num_test_folds": len(rows), "seconds": time.perf_counter() - start}
+            pooled = pooled_scores(rows)
+            yield pooled | {"score": pooled[score]}
 
     # processes may compute on different devices
     fits = {name: value for name, value in of_fits.items() if name != "device"}
-    trials = run_study(
-        score_folds,
+    description = {"network": network, "score": score, "seed": seed, "num_test_folds": len(folds)}
+    found = search_settings(
         values,
-        score=score,
+        score_folds,
         num_steps=len(folds),
         num_trials=num_trials,
         storage=storage,
         name=study_name or network,
-        description={
-            "network": network,
-            "seed": seed,
-            "num_test_folds": len(folds),
-            **fits,
-            **_summary(traces, settings),
-        },
+        description=description | fits | _summary(traces, settings),
         seed=seed,
         progress_bar=progress_bar,
     )
-    return _result(trials, network, score, of_traces | of_fits | {"seed": seed})
+    if not found.best_score > 0:
+        raise TrainingError("No trial found any event of the test cells.")
+    of_fits |= {"seed": seed, **_with_chosen(of_fits, found.settings)}
+    return EventDetectorSearch(
+        **vars(found) | {"trials": _by_combination(found.trials, list(values))},
+        network=network,
+        score=score,
+        best_network_kwargs=of_fits["network_kwargs"],
+        best_training_kwargs=of_fits["training_kwargs"],
+        fit_kwargs={"network": network, **of_traces, **of_fits},
+    )
 
 
 def _grid_values(network, grid):
@@ -205,13 +197,7 @@ def _grid_values(network, grid):
     if not is_grid or not all(isinstance(part, Mapping) for part in grid.values()) or not any(grid.values()):
         parts = ", ".join(f'"{part}": {{name: values}}' for part in _PARTS)
         raise InputError(f'grid must be "paper" or {{{parts}}}, got {grid!r}.')
-    values = {f"{part}.{name}": choices for part, names in grid.items() for name, choices in names.items()}
-    for name, choices in values.items():
-        if not isinstance(choices, list | tuple | range | np.ndarray) or not len(choices):
-            raise InputError(f"grid must list values of {name}, at least one, got {choices!r}.")
-        if any(one == other for one, other in itertools.combinations(choices, 2)):
-            raise InputError(f"grid has a value of {name} twice: {choices!r}.")
-    return values
+    return {f"{part}.{name}": choices for part, names in grid.items() for name, choices in names.items()}
 
 
 def _with_chosen(of_fits, chosen):
@@ -225,7 +211,8 @@ def _with_chosen(of_fits, chosen):
 
 def _check_combinations(network, values, of_fits):
     """Refuse unknown settings and combinations that cannot be built, before anything is fitted."""
-    chosen = (dict(zip(values, each, strict=True)) for each in itertools.product(*values.values()))
+    ends = [(part.low, part.high) if isinstance(part, Range) else part for part in values.values()]
+    chosen = (dict(zip(values, each, strict=True)) for each in itertools.product(*ends))
     combinations = [_with_chosen(of_fits, each) for each in chosen]
     if network in ("matched_filter", "threshold", "svm"):
         parameters = inspect.signature(load_scorer(network).fit).parameters.values()
@@ -258,21 +245,7 @@ def _summary(traces, settings):
     }
 
 
-def _result(trials, network, score, fit_kwargs):
-    import pandas as pd
-
-    complete = [trial for trial in trials if trial["state"] == "complete"]
-    best = max(complete, key=lambda trial: trial["row"][score])
-    if not best["row"][score] > 0:
-        raise TrainingError(f"No trial found any event of the test cells. {best['row']['error'] or ''}".rstrip())
-    chosen = _with_chosen(fit_kwargs, best["settings"])
-    rows = [{"number": t["number"], "state": t["state"], **t["settings"], **t["row"]} for t in trials]
-    return EventDetectorSearch(
-        network=network,
-        score=score,
-        best_score=best["row"][score],
-        best_network_kwargs=chosen["network_kwargs"],
-        best_training_kwargs=chosen["training_kwargs"],
-        fit_kwargs={"network": network, **fit_kwargs, **chosen},
-        trials=pd.DataFrame(rows),
-    )
+def _by_combination(trials, names):
+    """Of a combination that was tried twice, the first complete trial."""
+    trials = trials.sort_values(["state", "number"]).drop_duplicates(names).sort_values("number")
+    return trials.drop(columns="score").rename(columns={"num_steps": "num_test_folds"}).reset_index(drop=True)

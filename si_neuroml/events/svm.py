@@ -18,10 +18,8 @@ from ..errors import InputError, TrainingError
 from .spectrogram import MelSpectrogram
 from .threshold import check_training
 
-__all__ = ["C_GRID", "SVMScorer", "search_svm"]
+__all__ = ["SVMScorer"]
 
-# of the paper
-C_GRID = (0.1, 1.0, 10.0, 100.0)
 # samples and support vectors in a block of the kernel matrix: 2 MB, which stay in the second cache
 BLOCK_SAMPLES, BLOCK_VECTORS = 256, 1024
 # samples whose features are held at a time
@@ -92,7 +90,8 @@ class SVMScorer:
         sampling_frequency : float
             Samples per second.
         C : float, default: 100
-            Price of a misclassified sample.
+            Price of a misclassified sample. The paper's grid of it and of `neighbours` is that of
+        ``search_event_detector(recording, events, network="svm")``.
         neighbours : int, default: 1
             Frames on either side, see :class:`~si_neuroml.events.spectrogram.MelSpectrogram`.
         max_samples : int | None, default: 20_000
@@ -117,7 +116,7 @@ class SVMScorer:
         channel, sample, inside = _labelled_samples(x_list, events_list, spectrogram, half_width)
         rng = np.random.default_rng(seed)
         chosen = _balanced_choice(np.concatenate(inside), max_samples, rng)
-        features, labels, _ = _chosen_rows(x_list, spectrogram, channel, sample, inside, chosen)
+        features, labels = _chosen_rows(x_list, spectrogram, channel, sample, inside, chosen)
         machine = _machine(C).fit(features, labels)
         scaler, svc = machine[0], machine[1]
         return cls(
@@ -178,76 +177,6 @@ class SVMScorer:
         return cls(**arrays, intercept=intercept, gamma=gamma, spectrogram=MelSpectrogram(**spectrogram))
 
 
-def search_svm(
-    x_list: Sequence[np.ndarray],
-    events_list: Sequence[np.ndarray],
-    groups: Sequence[Any],
-    sampling_frequency: float,
-    *,
-    C_grid: Sequence[float] = C_GRID,
-    neighbours_grid: Sequence[int] = (0, 1, 2),
-    num_folds: int = 5,
-    max_samples: int | None = 20_000,
-    half_width: int = 2,
-    seed: int = 0,
-) -> list[dict[str, float]]:
-    """The paper's grid, by cross-validation over whole groups.
-
-    Neighbouring samples share most of their frames, so that folds of shuffled samples would test on what they trained
-    on; here all samples of a group are in the same fold.
-
-    Parameters
-    ----------
-    x_list, events_list, sampling_frequency, half_width, seed
-        As for :meth:`SVMScorer.fit`.
-    groups : sequence of labels, one per array of traces
-        The cell (or animal, or scan) of each.
-    C_grid : sequence of float, default: (0.1, 1, 10, 100)
-        Prices to try.
-    neighbours_grid : sequence of int, default: (0, 1, 2)
-        Frames on either side to try.
-    num_folds : int, default: 5
-        Folds; fewer where there are fewer groups.
-    max_samples : int | None, default: 20_000
-        Most samples for the search, drawn at random with events as frequent as they are, so that precision means what
-        it will mean in use.
-
-    Returns
-    -------
-    list of dict
-        ``C``, ``neighbours``, and ``precision``, ``recall`` and ``f1`` of samples, pooled over the held-out folds, the
-        best F1 first.
-
-    Raises
-    ------
-    InputError
-        As :meth:`SVMScorer.fit`, or on fewer than 2 groups.
-    TrainingError
-        When all samples are of one class.
-    """
-    from sklearn.metrics import precision_recall_fscore_support
-    from sklearn.model_selection import GroupKFold, cross_val_predict
-
-    if len(groups) != len(x_list) or len(set(groups)) < 2:
-        raise InputError(f"{len(x_list)} arrays of traces need a group each, 2 different at least; got {groups!r}.")
-    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
-    folds, rows = GroupKFold(min(num_folds, len(set(groups)))), []
-    for neighbours in neighbours_grid:
-        spectrogram = MelSpectrogram(sampling_frequency, neighbours=neighbours)
-        channel, sample, inside = _labelled_samples(x_list, events_list, spectrogram, half_width)
-        total, rng = sum(map(len, inside)), np.random.default_rng(seed)
-        chosen = np.arange(total)
-        if max_samples is not None and total > max_samples:
-            chosen = np.sort(rng.choice(total, max_samples, replace=False))
-        features, labels, source = _chosen_rows(x_list, spectrogram, channel, sample, inside, chosen)
-        for C in C_grid:
-            predicted = cross_val_predict(_machine(C), features, labels, groups=numbers[source], cv=folds)
-            shares = precision_recall_fscore_support(labels, predicted, average="binary", zero_division=0.0)[:3]
-            scores = dict(zip(("precision", "recall", "f1"), map(float, shares), strict=True))
-            rows.append({"C": float(C), "neighbours": int(neighbours), **scores})
-    return sorted(rows, key=lambda row: -row["f1"])
-
-
 def _machine(C):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -299,19 +228,18 @@ def _balanced_choice(inside, max_samples, rng):
 
 
 def _chosen_rows(x_list, spectrogram, channel, sample, inside, chosen):
-    """Features, labels and the number of the array of traces of the chosen samples."""
-    ends = np.cumsum([len(each) for each in inside])
-    features, labels, source = [], [], []
+    """Features and labels of the chosen samples."""
+    first, features, labels = 0, [], []
     for index, x in enumerate(x_list):
-        own = chosen[(chosen >= ends[index] - len(inside[index])) & (chosen < ends[index])]
-        own = own - (ends[index] - len(inside[index]))
+        last = first + len(inside[index])
+        own = chosen[(chosen >= first) & (chosen < last)] - first
         for k in range(x.shape[0]):
             rows = own[channel[index][own] == k]
             if len(rows):
                 features.append(spectrogram.features(x[k])[sample[index][rows] - spectrogram.before])
                 labels.append(inside[index][rows])
-                source.append(np.full(len(rows), index))
-    return np.concatenate(features), np.concatenate(labels), np.concatenate(source)
+        first = last
+    return np.concatenate(features), np.concatenate(labels)
 
 
 @numba.njit(nogil=True)

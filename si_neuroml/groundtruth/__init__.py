@@ -7,9 +7,12 @@ only when a simulation is run. The templates are data under CC BY-NC-SA 4.0, see
 Voltage imaging: ``generate_voltage_imaging_recording`` makes one with every event known, from simulated cells or from
 measured potentials (``membrane_potential_from_recording``).
 
+Current clamp of cells of known types: ``generate_current_clamp_cells``, in labs that record differently.
+
 Sorted units in known brain regions: ``generate_region_sessions``, with effects of animals and labs on purpose.
 """
 
+from .current_clamp import CurrentClampCells, generate_current_clamp_cells
 from .imaging_events import VOLTAGE_EVENT_DTYPE
 from .mearec import derive_seeds, generate_mearec_recording, read_mearec_ground_truth
 from .measured_potential import as_membrane_potential, membrane_potential_from_recording
@@ -33,6 +36,7 @@ from .voltage_imaging import VoltageImagingGroundTruth, generate_voltage_imaging
 __all__ = [
     "VOLTAGE_EVENT_DTYPE",
     "CellTemplates",
+    "CurrentClampCells",
     "DendriteSettings",
     "ImagingSettings",
     "IndicatorSettings",
@@ -47,6 +51,7 @@ __all__ = [
     "as_membrane_potential",
     "cell_type_of_model",
     "derive_seeds",
+    "generate_current_clamp_cells",
     "generate_mearec_recording",
     "generate_region_sessions",
     "generate_voltage_imaging_recording",

@@ -16,6 +16,7 @@ from spikeinterface.core.node_pipeline import PipelineNode, SpikeRetriever
 from spikeinterface.core.sortinganalyzer import AnalyzerExtension, SortingAnalyzer
 
 from ..errors import InputError
+from ..wholeextension import WholeExtension
 from .neural_posterior import blank_posteriors, check_peak_sign, posterior_model
 from .neural_posterior_node import LocalizeNeuralPosterior
 from .posterior import POSTERIOR_DTYPE, combine_posteriors, covariance_matrices
@@ -36,7 +37,7 @@ def _model_name(model):
     return {"kind": model.kind, "digest": model["digest"]}
 
 
-class _ModelRecord:
+class _ModelRecord(WholeExtension):
     """What both extensions share: which weights were used, and the covariance matrices."""
 
     @property

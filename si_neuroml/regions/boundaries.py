@@ -17,7 +17,10 @@ __all__ = ["RegionBoundary", "most_likely_regions", "region_boundaries"]
 
 
 class RegionBoundary(NamedTuple):
-    """One boundary on one shank.
+    """One boundary on one shank, between regions that follow each other in the likeliest sequence as a whole.
+
+    The sequence (Viterbi) and the regions that each unit most likely is in by itself (the marginals that
+    :func:`~si_neuroml.regions.depth.hmm_smooth` gives) may disagree: near a boundary, or about a thin region.
 
     Attributes
     ----------

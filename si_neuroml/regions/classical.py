@@ -9,6 +9,7 @@ half the squared distance). Only their order means something until they are cali
 :func:`~si_neuroml.regions.fit.fit_region_classifier` does on other animals.
 """
 
+import warnings
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -134,7 +135,10 @@ class LinearModel(_ArrayModel):
             return
         estimator = _linear_estimator(self.method, options, self.seed)
         if self.method == "nearest_centroid":
-            estimator.fit(prepared, labels)
+            with warnings.catch_warnings():
+                # about the spread within classes, which is not used here
+                warnings.filterwarnings("ignore", message=".*zero standard deviation")
+                estimator.fit(prepared, labels)
             # softmax does not see what all classes share, here half the squared length of the row
             self.coefficients_ = estimator.centroids_.T.copy()
             self.intercepts_ = -0.5 * (estimator.centroids_**2).sum(axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 from ..classification.probability_calibration import calibration_from
 from ..errors import InputError
 from ..modelfiles import NamedModel
-from .feature_columns import FeatureColumns
+from .feature_columns import FeatureColumns, track_codes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,8 +279,3 @@ def load_estimator(model: str) -> type:
         raise InputError(f"There is no region model {model!r}; there are {list(ESTIMATORS)}.")
     module, _, name = ESTIMATORS[model].partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def track_codes(dataset: "RegionDataset") -> np.ndarray:
-    """A whole number for each shank of each recording, int64, shape (num_units,): what is smoothed along."""
-    return dataset.units.groupby(["recording", "shank"], sort=False).ngroup().to_numpy("int64")

@@ -13,6 +13,7 @@ from spikeinterface.core.job_tools import fix_job_kwargs
 from spikeinterface.core.sortinganalyzer import AnalyzerExtension, SortingAnalyzer
 
 from ..errors import InputError
+from ..wholeextension import WholeExtension
 from .dataset import RegionDataset
 from .dataset_analyzer import analyzer_session, event_times
 from .dataset_table import feature_family
@@ -31,7 +32,7 @@ FAMILIES = ("psth", "rate", "isi", "burst", "log_isi", "acg", "waveform")
 PER_UNIT = ("features", "psth", "depth_um", "shank")
 
 
-class ComputeRegionFeatures(AnalyzerExtension):
+class ComputeRegionFeatures(WholeExtension, AnalyzerExtension):
     """Features of every unit for the classification of brain regions.
 
     Parameters

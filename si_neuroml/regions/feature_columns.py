@@ -3,6 +3,8 @@
 Features are scalars. The *stream* is a row of ordered bins, which networks read as a sequence: the PSTH, the log-ISI
 histogram or the autocorrelogram. Every estimator gets both in one matrix and knows where the stream begins.
 
+A unit's neighbours along the shank may add columns of their own, see :mod:`si_neuroml.regions.neighbours`.
+
 Skewed features are brought closer to a Gaussian on the way: shares and counts in histograms by the square root (which
 makes their Euclidean distance that of Hellinger), sizes above zero by the logarithm.
 """
@@ -15,11 +17,12 @@ import numpy as np
 
 from ..errors import InputError, ModelMismatchError
 from .dataset_table import feature_family
+from .neighbours import neighbour_columns, neighbour_names
 
 if TYPE_CHECKING:
     from .dataset import RegionDataset
 
-__all__ = ["DEPTH_COLUMN", "FeatureColumns", "choose_columns"]
+__all__ = ["DEPTH_COLUMN", "FeatureColumns", "choose_columns", "track_codes"]
 
 # a column of the table of units, not of the features: for the depth-only prior
 DEPTH_COLUMN = "depth_um"
@@ -49,17 +52,20 @@ class FeatureColumns:
         Edges of the bins of the PSTH, () where it is not used.
     per_recording : bool
         Whether features are centred and scaled within each recording (median, interquartile range).
+    neighbours_um : tuple of float
+        Bandwidths of the columns that a unit's neighbours add after its features, () for none.
     """
 
     names: tuple[str, ...]
     stream: tuple[str, ...] = ()
     bin_edges_s: tuple[float, ...] = ()
     per_recording: bool = False
+    neighbours_um: tuple[float, ...] = ()
 
     @property
     def num_features(self) -> int:
         """Columns before the stream."""
-        return len(self.names)
+        return len(self._before_stream)
 
     @property
     def num_stream(self) -> int:
@@ -69,8 +75,12 @@ class FeatureColumns:
     @property
     def families(self) -> tuple[str, ...]:
         """Family of each column of the matrix; "stream" for those of the PSTH."""
-        named = [feature_family(name) for name in (*self.names, *self.stream)]
+        named = [feature_family(name) for name in (*self._before_stream, *self.stream)]
         return (*named, *["stream"] * (self.num_stream - len(self.stream)))
+
+    @property
+    def _before_stream(self):
+        return (*self.names, *neighbour_names(self.names, self.neighbours_um))
 
     def matrix(self, dataset: "RegionDataset") -> np.ndarray:
         """The matrix of a dataset, float32, shape (num_units, num_features + num_stream); NaN where not defined.
@@ -83,6 +93,11 @@ class FeatureColumns:
         columns = self._features(dataset)
         if self.per_recording:
             columns = _scaled_within(columns, dataset.units["recording"].to_numpy(dtype=str))
+        if self.neighbours_um:
+            own, stream = np.split(columns, [len(self.names)], axis=1)
+            depth_um = dataset.units[DEPTH_COLUMN].to_numpy("float64")
+            beside = neighbour_columns(own, depth_um, track_codes(dataset), self.neighbours_um)
+            columns = np.concatenate([own, beside, stream], axis=1)
         if self.bin_edges_s:
             columns = np.concatenate([columns, self._psth(dataset)], axis=1)
         return np.ascontiguousarray(columns, dtype="float32")
@@ -136,6 +151,7 @@ def choose_columns(
     families: Sequence[str] | None = None,
     stream: str | None = None,
     per_recording: bool = False,
+    neighbours_um: float | Sequence[float] | None = None,
 ) -> FeatureColumns:
     """The columns of a dataset that a classifier is fitted to.
 
@@ -151,6 +167,8 @@ def choose_columns(
         Default: nothing.
     per_recording : bool, default: False
         Whether to centre and scale features within each recording.
+    neighbours_um : float or sequence of float, optional
+        Bandwidths of the columns of neighbours. Default: none.
 
     Returns
     -------
@@ -184,7 +202,15 @@ def choose_columns(
     if not names and stream is None:
         raise InputError(f"None of {len(dataset.feature_names)} features has a value for any unit.")
     edges = tuple(map(float, dataset.bin_edges_s)) if stream == "psth" else ()
-    return FeatureColumns(tuple(names), tuple(own), edges, bool(per_recording))
+    widths = () if neighbours_um is None else tuple(map(float, np.atleast_1d(neighbours_um)))
+    if widths and not (names and np.isfinite(dataset.units[DEPTH_COLUMN]).any()):
+        raise InputError("neighbours_um needs features beside the stream and units with a depth; there are none.")
+    return FeatureColumns(tuple(names), tuple(own), edges, bool(per_recording), widths)
+
+
+def track_codes(dataset: "RegionDataset") -> np.ndarray:
+    """A whole number for each shank of each recording, int64, shape (num_units,): what neighbours are on."""
+    return dataset.units.groupby(["recording", "shank"], sort=False).ngroup().to_numpy("int64")
 
 
 def _less_skewed(name, values):

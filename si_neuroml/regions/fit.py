@@ -29,6 +29,7 @@ def fit_region_classifier(
     feature_families: list[str] | tuple[str, ...] | None = None,
     stream: str | None = "default",
     per_recording: bool = False,
+    neighbours_um: float | tuple[float, ...] | None = None,
     class_weight_power: float | None = None,
     calibration: str | None = "temperature",
     depth: str | None = "hmm",
@@ -110,7 +111,7 @@ def fit_region_classifier(
     model = RECOMMENDED if model == "recommended" else model
     load_estimator(model)
     _check_options(calibration, depth, unknown_below, target_accuracy, target_coverage)
-    dataset, columns, X = labelled_rows(dataset, model, feature_families, stream, per_recording)
+    dataset, columns, X = labelled_rows(dataset, model, feature_families, stream, per_recording, neighbours_um)
     classes, labels = np.unique(dataset.labels, return_inverse=True)
     groups, split = training_groups(dataset)
 
@@ -141,6 +142,7 @@ def labelled_rows(
     feature_families: Any = None,
     stream: str | None = "default",
     per_recording: bool = False,
+    neighbours_um: float | tuple[float, ...] | None = None,
 ) -> tuple["RegionDataset", FeatureColumns, np.ndarray]:
     """The labelled units that have features, the columns a model sees of them, and the matrix; checked.
 
@@ -151,14 +153,17 @@ def labelled_rows(
     TrainingError
         When fewer than two regions are labelled.
     """
-    dataset = dataset.select(dataset.labels != "")
+    everything, is_labelled = dataset, dataset.labels != ""
+    dataset = dataset.select(is_labelled)
     if model == "depth_prior":
         columns = FeatureColumns((DEPTH_COLUMN,))
     else:
         if stream == "default":
             stream = "auto" if model in NETWORKS else None
-        columns = choose_columns(dataset, families=feature_families, stream=stream, per_recording=per_recording)
-    X = columns.matrix(dataset)
+        options = {"stream": stream, "per_recording": per_recording, "neighbours_um": neighbours_um}
+        columns = choose_columns(dataset, families=feature_families, **options)
+    # units without a label are neighbours, too, and belong to their recording, as where the classifier is used
+    X = columns.matrix(everything)[is_labelled]
     known = np.isfinite(X).any(axis=1)
     if not known.all():
         what = "depth" if model == "depth_prior" else "finite feature"

@@ -18,7 +18,7 @@ from skorch.helper import predefined_split
 from ..classification.folds import group_folds, macro_auc
 from ..classification.preparation import Preparation, arrays_of, check_training_set, class_weights
 from ..errors import InputError, TrainingError
-from ..training import cosine_factor, one_thread, resolve_device, seeded
+from ..training import Interruptible, cosine_factor, one_thread, resolve_device, seeded
 from .networks import TwoStreamNetwork, set_dropout
 from .presets import network_settings
 
@@ -221,7 +221,7 @@ class RegionNetwork(ClassifierMixin, BaseEstimator):
             )
 
 
-class _WeightedNet(NeuralNet):
+class _WeightedNet(Interruptible, NeuralNet):
     """Mean over the batch of weight * cross-entropy."""
 
     def get_loss(self, y_pred, y_true, X=None, training=False):

@@ -13,6 +13,7 @@ from spikeinterface.core.sortinganalyzer import AnalyzerExtension, SortingAnalyz
 
 from ..errors import InputError
 from ..modelfiles import resolve_model
+from ..wholeextension import WholeExtension, set_unit_property
 from .extension import FEATURES
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ PER_UNIT = ("probabilities", "smoothed", "label", "probability")
 OUTPUTS = ("dataframe", "label", "probability", "probabilities", "smoothed")
 
 
-class ComputeRegionPredictions(AnalyzerExtension):
+class ComputeRegionPredictions(WholeExtension, AnalyzerExtension):
     """Brain region of every unit, with its probability.
 
     Parameters
@@ -113,9 +114,7 @@ class ComputeRegionPredictions(AnalyzerExtension):
         if not self.params["set_properties"]:
             return
         for name, values in ((LABEL_PROPERTY, data["label"]), (PROBABILITY_PROPERTY, data["probability"])):
-            if save and analyzer.format == "zarr":
-                _forget_zarr_property(analyzer, name)
-            analyzer.set_sorting_property(name, np.array(values), save=save)
+            set_unit_property(analyzer, name, values, save=save)
 
     def _get_data(self, outputs: str = "dataframe") -> "pd.DataFrame | np.ndarray":
         if outputs not in OUTPUTS:
@@ -158,10 +157,3 @@ class ComputeRegionPredictions(AnalyzerExtension):
 
 
 compute_region_predictions = ComputeRegionPredictions.function_factory()
-
-
-def _forget_zarr_property(analyzer, name):
-    """Longer labels would be cut to the width of those before, which SpikeInterface writes over in place."""
-    properties = analyzer._get_zarr_root(mode="r+")["sorting"]["properties"]
-    if name in properties:
-        del properties[name]

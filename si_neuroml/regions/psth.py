@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from .psth_settings import NORMALISATIONS, PsthSettings, complete_onsets, response_limit
-from .spike_trains import EDGE_TOLERANCE_S, check_sorted, check_times, check_trains, check_units, share_units
+from .spike_trains import EDGE_TOLERANCE_S, FedInBlocks, check_sorted, check_times
 
 __all__ = [
     "NORMALISATIONS",
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-class PsthCounter:
+class PsthCounter(FedInBlocks):
     """Counts of a session that is fed in blocks.
 
     Parameters
@@ -58,6 +58,7 @@ class PsthCounter:
     def __init__(
         self, num_units: int, onsets_s: np.ndarray, settings: PsthSettings | None = None, *, trials: bool = False
     ):
+        super().__init__(num_units)
         self.settings = PsthSettings() if settings is None else settings
         self.onsets_s = check_times(onsets_s, "onsets_s")
         _warn_of_overlap(self.onsets_s, self.settings)
@@ -65,31 +66,9 @@ class PsthCounter:
         self.counts = self._counts if trials else self._counts[:, 0]
         self._trials = trials
 
-    def add(
-        self,
-        spike_times: np.ndarray,
-        offsets: np.ndarray,
-        unit_indices: np.ndarray | None = None,
-        *,
-        num_threads: int | None = None,
-    ) -> None:
-        """Count a block of spikes.
-
-        Parameters
-        ----------
-        spike_times : array, shape (num_spikes,)
-            In seconds, piece after piece, sorted within each piece.
-        offsets : int array, shape (num_pieces + 1,)
-            Where the pieces begin and end.
-        unit_indices : int array, shape (num_pieces,), optional
-            The unit of each piece, no unit twice. Default: the first units in order.
-        num_threads : int, optional
-            Default: numba's.
-        """
-        times, offsets = check_trains(spike_times, offsets)
+    def prepare(self, times: np.ndarray, offsets: np.ndarray, units: np.ndarray) -> None:
+        """Refuse a block whose spikes are not finite or not in time order."""
         check_sorted(times, offsets)
-        units = check_units(unit_indices, len(offsets) - 1, len(self._counts))
-        share_units(lambda first, last: self.consume(times, offsets, units, first, last), offsets, num_threads)
 
     def consume(self, times: np.ndarray, offsets: np.ndarray, units: np.ndarray, first: int, last: int) -> None:
         """Count pieces ``first`` to ``last - 1`` of a block that is already checked; safe in threads."""

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..classification.folds import group_folds, macro_auc
-from ..errors import InputError, TrainingError
-from ..search import Range, finished_trials, import_optuna, open_study, plot_study, run_trials, suggest, trials_table
+from ..errors import InputError
+from ..search import Range, SearchResult, checked_space, example_settings, import_optuna, search_settings
 from .fit import NETWORKS, RECOMMENDED, build_estimator, labelled_rows
 from .held_out import predict_fold, training_groups
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from .dataset import RegionDataset
 
 __all__ = ["SEARCH_SPACES", "RegionSearch", "search_region_classifier"]
@@ -71,39 +69,29 @@ SEARCH_SPACES: Mapping[str, Mapping[str, Range | Sequence[Any]]] = {
     "subject_logistic": {"half_units": Range(1.0, 200.0, log=True)},
 }
 _NETWORK_SEARCH = {"max_epochs": 30, "monitor": "auc"}
+# AUC
+CHANCE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class RegionSearch:
-    """What :func:`search_region_classifier` finds.
+class RegionSearch(SearchResult):
+    """What :func:`search_region_classifier` finds, by macro AUC on subjects left out, which is 0.5 by chance.
 
     Attributes
     ----------
+    best_score, settings, trials, study
+        See :class:`~si_neuroml.search.SearchResult`.
     model : str
         That was searched.
-    best_score : float
-        Macro AUC on subjects left out. The best of many is partly luck: judge the final classifier on subjects that
-        were not in the search.
     model_kwargs : dict
         Settings of the best trial, with those that were not searched.
     fit_kwargs : dict
         All of it as arguments: ``fit_region_classifier(dataset, **search.fit_kwargs)``.
-    trials : pandas.DataFrame
-        See :func:`~si_neuroml.search.trials_table`; ``error`` says why a trial learned nothing, which scores 0.5.
-    study : optuna.Study
-        The study itself.
     """
 
     model: str
-    best_score: float
     model_kwargs: dict[str, Any]
     fit_kwargs: dict[str, Any]
-    trials: "pd.DataFrame"
-    study: Any
-
-    def plot(self, plot: str = "history") -> Any:
-        """A plotly figure of the trials; see :func:`~si_neuroml.search.plot_study`."""
-        return plot_study(self.study, plot)
 
 
 def search_region_classifier(
@@ -111,7 +99,7 @@ def search_region_classifier(
     model: str = "recommended",
     *,
     space: Mapping[str, Range | Sequence[Any]] | None = None,
-    num_trials: int = 50,
+    num_trials: int | None = 50,
     model_kwargs: dict[str, Any] | None = None,
     feature_families: Sequence[str] | None = None,
     stream: str | None = "default",
@@ -139,23 +127,20 @@ def search_region_classifier(
     space : dict, optional
         A :class:`~si_neuroml.search.Range` or a sequence of values for each setting. Default: that of the model in
         :data:`SEARCH_SPACES`; for the paper's models its ranges, widened.
-    num_trials : int, default: 50
-        Trials in all, those in the storage included: 20 to 100 in the paper.
+    num_trials : int | None, default: 50
+        Trials in all, those in the storage included: 20 to 100 in the paper. None: every combination of a space of
+        lists.
     model_kwargs : dict, optional
         Settings that are not searched. Networks train for at most 30 epochs unless ``max_epochs`` is among them.
     feature_families, stream, per_recording, device
         As for :func:`~si_neuroml.regions.fit.fit_region_classifier`.
     num_folds : int, default: 5
         Of subjects.
-    storage : str | Path, optional
-        A file that keeps the trials (an Optuna journal), or the URL of a database ("sqlite:///search.db"). The same
-        call goes on where it was stopped, and several processes with the same call share the work. Default: memory.
-    study_name : str, optional
-        Of several studies in one storage. Default: the model.
+    storage, study_name, progress_bar : optional
+        Where trials are kept, so that the same call goes on where it was stopped and several processes share the work,
+        and under what name (default: the model), see :func:`~si_neuroml.search.search_settings`.
     seed : int, default: 0
         Of folds, fits and choices of trials.
-    progress_bar : bool, default: True
-        Whether to show one.
 
     Returns
     -------
@@ -171,67 +156,45 @@ def search_region_classifier(
     MissingDependencyError
         Without Optuna.
     """
-    optuna = import_optuna()  # before anything that takes time
+    import_optuna()  # before anything that takes time
     model = RECOMMENDED if model == "recommended" else model
-    space = _checked_space(model, space)
-    if not (isinstance(num_trials, int | np.integer) and num_trials > 0):
-        raise InputError(f"num_trials must be a whole number from 1 on, got {num_trials!r}.")
+    if space is None and model not in SEARCH_SPACES:
+        raise InputError(f"There is nothing to search in {model!r}; search one of {list(SEARCH_SPACES)}.")
+    space = checked_space(SEARCH_SPACES[model] if space is None else space, num_trials)
     dataset, columns, X = labelled_rows(dataset, model, feature_families, stream, per_recording)
     labels = np.unique(dataset.labels, return_inverse=True)[1].reshape(-1)
     groups, split = training_groups(dataset)
     folds = group_folds(labels, groups, num_folds, seed)
     fixed = dict(model_kwargs or {})
-    in_search = _NETWORK_SEARCH if model in NETWORKS else {}
-    build_estimator(model, columns, {**in_search, **fixed, **_first_of(space)}, seed=seed)  # refuses unknown settings
+    always = (_NETWORK_SEARCH if model in NETWORKS else {}) | fixed
+    build_estimator(model, columns, always | example_settings(space), seed=seed)  # refuses unknown settings
 
-    def objective(trial):
-        settings = {**in_search, **fixed, **suggest(trial, space)}
+    def score_folds(settings):
         seen = np.zeros(len(labels), dtype=bool)
         probabilities = np.zeros((len(labels), labels.max() + 1))
-        score = 0.5
-        for step, test in enumerate(folds):
-            try:
-                estimator = build_estimator(model, columns, settings, None, seed, device)
-                predict_fold(estimator, X, labels, groups, test, probabilities)
-            except TrainingError as error:
-                trial.set_user_attr("error", str(error))
-                trial.report(0.5, step)
-                return 0.5
+        for test in folds:
+            estimator = build_estimator(model, columns, always | settings, None, seed, device)
+            predict_fold(estimator, X, labels, groups, test, probabilities)
             seen |= test
-            score = np.nan_to_num(macro_auc(probabilities[seen], labels[seen]), nan=0.5)
-            trial.report(score, step)
-            if step + 1 < len(folds) and trial.should_prune():
-                raise optuna.TrialPruned
-        return score
+            yield {"score": float(np.nan_to_num(macro_auc(probabilities[seen], labels[seen]), nan=CHANCE))}
 
-    description = {"model": model, "space": {name: str(values) for name, values in space.items()}, "fixed": fixed}
-    description |= {"seed": seed, "folds": len(folds), "left_out": split, **_data_summary(dataset, columns, X)}
-    study = open_study(storage, study_name or model, description)
-    run_trials(study, objective, num_trials, seed=seed, description=f"search {model}", progress_bar=progress_bar)
-    best = max(finished_trials(study, "COMPLETE"), key=lambda trial: trial.value, default=None)
-    if best is None or "error" in best.user_attrs:
-        raise TrainingError(f"No trial learned anything. {'' if best is None else best.user_attrs['error']}".rstrip())
-    chosen = fixed | best.params
+    description = {"model": model, "fixed": fixed, "seed": seed, "folds": len(folds), "left_out": split}
+    found = search_settings(
+        space,
+        score_folds,
+        num_steps=len(folds),
+        num_trials=num_trials,
+        storage=storage,
+        name=study_name or model,
+        description=description | _data_summary(dataset, columns, X),
+        seed=seed,
+        lowest=CHANCE,
+        progress_bar=progress_bar,
+    )
+    chosen = fixed | found.settings
     options = {"feature_families": feature_families, "stream": stream, "per_recording": per_recording, "seed": seed}
     fit_kwargs = {"model": model, "model_kwargs": chosen, **options}
-    return RegionSearch(model, best.value, chosen, fit_kwargs, trials_table(study), study)
-
-
-def _checked_space(model, space):
-    if space is None:
-        if model not in SEARCH_SPACES:
-            raise InputError(f"There is nothing to search in {model!r}; search one of {list(SEARCH_SPACES)}.")
-        return dict(SEARCH_SPACES[model])
-    for name, values in space.items():
-        if not isinstance(values, Range) and (isinstance(values, str) or not len(values)):
-            raise InputError(f"space must give a Range or a sequence of values for {name!r}, got {values!r}.")
-    if not space:
-        raise InputError("space is empty: give a Range or a sequence of values for each setting to search.")
-    return dict(space)
-
-
-def _first_of(space):
-    return {name: values.low if isinstance(values, Range) else values[0] for name, values in space.items()}
+    return RegionSearch(**vars(found), model=model, model_kwargs=chosen, fit_kwargs=fit_kwargs)
 
 
 def _data_summary(dataset, columns, X):

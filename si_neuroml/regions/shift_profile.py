@@ -38,7 +38,8 @@ class ShiftProfile(NamedTuple):
     best_um : float
         The likeliest shift; the one closest to 0, should several be.
     low_um, high_um : float
-        Ends of the central credible interval of 95 %.
+        Ends of the central credible interval of 95 %, half way to the next shift outside: each shift stands for those
+        nearer to it than to any other.
     num_units : int
         Units that say anything: with a depth, and in a region that the classifier knows at some shift.
     """
@@ -128,14 +129,16 @@ def shift_profile(
     posterior /= posterior.sum()
     near = np.flatnonzero(log_posterior >= log_posterior.max() - 1e-9)
     below = np.cumsum(posterior)
-    ends = np.searchsorted(below, [(1 - confidence) / 2, (1 + confidence) / 2 - 1e-12])
+    first, last = np.searchsorted(below, [(1 - confidence) / 2, (1 + confidence) / 2 - 1e-12])
+    edges = np.concatenate([shifts_um[:1], (shifts_um[1:] + shifts_um[:-1]) / 2, shifts_um[-1:]])
     return ShiftProfile(
         shifts_um,
         log_likelihood,
         log_posterior - log_posterior[at_zero[0]],
         posterior,
         float(shifts_um[near[np.argmin(np.abs(shifts_um[near]))]]),
-        *shifts_um[np.minimum(ends, len(shifts_um) - 1)].tolist(),
+        float(edges[first]),
+        float(edges[min(last, len(shifts_um) - 1) + 1]),
         int((regions >= 0).any(axis=0).sum()),
     )
 

@@ -15,13 +15,76 @@ import numpy as np
 
 from ..errors import InputError
 
-__all__ = ["EDGE_TOLERANCE_S", "check_sorted", "check_times", "check_trains", "check_units", "share_units"]
+__all__ = [
+    "EDGE_TOLERANCE_S",
+    "FedInBlocks",
+    "check_offsets",
+    "check_sorted",
+    "check_times",
+    "check_trains",
+    "check_units",
+    "raise_unsorted",
+    "share_units",
+]
 
 # Spikes lie on samples and bins end on whole milliseconds, so that spikes fall on edges all the time. A nanosecond is
 # far above the rounding of times in seconds and far below a sample: what lies on an edge always counts to the right.
 EDGE_TOLERANCE_S = 1e-9
 # ranges of units per thread: busy units are rarely spread evenly
 _SHARES = 4
+
+
+class FedInBlocks:
+    """What counts the spikes of a session block by block; subclasses say how one range of units of a block is counted.
+
+    Parameters
+    ----------
+    num_units : int
+        Of the session.
+    """
+
+    def __init__(self, num_units: int):
+        self.num_units = num_units
+
+    def add(
+        self,
+        spike_times: np.ndarray,
+        offsets: np.ndarray,
+        unit_indices: np.ndarray | None = None,
+        *,
+        num_threads: int | None = None,
+    ) -> None:
+        """Take in a block of spikes; statistics of trains need none earlier than what the same unit had before.
+
+        Parameters
+        ----------
+        spike_times : array, shape (num_spikes,)
+            In seconds, piece after piece, sorted within each piece.
+        offsets : int array, shape (num_pieces + 1,)
+            Where the pieces begin and end.
+        unit_indices : int array, shape (num_pieces,), optional
+            The unit of each piece, no unit twice. Default: the first units in order.
+        num_threads : int, optional
+            Default: numba's.
+
+        Raises
+        ------
+        InputError
+            When times are not finite or not in order, when offsets or units do not fit, or, in statistics of trains,
+            when a unit has more than 10,000 spikes within the longest lag. What was counted until then is of no use.
+        """
+        times, offsets = check_trains(spike_times, offsets)
+        units = check_units(unit_indices, len(offsets) - 1, self.num_units)
+        self.prepare(times, offsets, units)
+        share_units(lambda first, last: self.consume(times, offsets, units, first, last), offsets, num_threads)
+
+    def prepare(self, times: np.ndarray, offsets: np.ndarray, units: np.ndarray) -> None:
+        """What a block needs before :meth:`consume`, in one thread."""
+        raise NotImplementedError
+
+    def consume(self, times: np.ndarray, offsets: np.ndarray, units: np.ndarray, first: int, last: int) -> None:
+        """Take in pieces ``first`` to ``last - 1`` of a block; safe in threads."""
+        raise NotImplementedError
 
 
 def check_trains(spike_times: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -142,8 +142,8 @@ def test_the_vote_believes_who_is_right():
     labels = rng.integers(0, 3, 400)
     right = np.where(np.eye(3)[labels] > 0, 0.8, 0.1)
     guess = rng.dirichlet(np.ones(3), 400)
-    assert SoftVote.fit([right, guess], labels).weight > 0.9
-    assert SoftVote.fit([guess, right], labels).weight < 0.1
+    assert SoftVote.fit([right, guess], labels).weights[0] > 0.9
+    assert SoftVote.fit([guess, right], labels).weights[0] < 0.1
     for method in ("soft_vote", "stacked"):
         fusion = fit_fusion(method, [right, guess], labels)
         fused = fusion.apply([right, guess])

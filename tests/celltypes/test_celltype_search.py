@@ -8,7 +8,7 @@ pytest.importorskip("optuna")
 from si_neuroml.celltypes.fit import fit_cell_type_classifier
 from si_neuroml.celltypes.search import SEARCH_SPACES, search_cell_type_classifier
 from si_neuroml.errors import InputError, TrainingError
-from si_neuroml.search import Range
+from si_neuroml.search import Range, example_settings
 
 
 def test_the_setting_that_matters_is_found(tmp_path):
@@ -47,7 +47,7 @@ def test_networks_are_searched_too():
 def test_every_space_holds_settings_that_exist(name):
     from si_neuroml.celltypes.streams import build_estimator
 
-    first = {key: values.low if isinstance(values, Range) else values[0] for key, values in SEARCH_SPACES[name].items()}
+    first = example_settings(SEARCH_SPACES[name])
     if name == "image":
         assert build_estimator("image", first).options["dropout"] == 0.0
         return
@@ -66,6 +66,8 @@ def test_bad_searches_are_refused():
         search_cell_type_classifier(dataset, "image")
     with pytest.raises(InputError, match="empty"):
         search_cell_type_classifier(dataset, space={})
+    with pytest.raises(InputError, match="nothing to search in 'forest'"):
+        search_cell_type_classifier(dataset, model_kwargs={"method": "forest"})
     with pytest.raises(InputError, match="learning_rate"):
         search_cell_type_classifier(dataset, space={"learning_rate": "fast"})
     with pytest.raises(InputError, match="num_trials"):

@@ -1,4 +1,4 @@
-"""The support vector machine against scikit-learn, its training set and its grid search."""
+"""The support vector machine against scikit-learn, and its training set."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from sklearn.svm import SVC
 
 from si_neuroml.errors import InputError, TrainingError
 from si_neuroml.events.spectrogram import MelSpectrogram
-from si_neuroml.events.svm import C_GRID, SVMScorer, search_svm
+from si_neuroml.events.svm import SVMScorer
 
 FS = 3328.0
 DTYPE = [
@@ -122,33 +122,6 @@ def test_events_without_intervals_count_around_their_time():
     np.testing.assert_array_equal(one.coefficients, other.coefficients)
 
 
-# --- the search
-
-
-def test_search_ranks_the_grid_on_unseen_cells():
-    parts = [simulated(seed, num=20, channels=1) for seed in range(4)]
-    x_list, events_list = zip(*parts, strict=True)
-    rows = search_svm(x_list, events_list, ["a", "a", "b", "c"], FS, neighbours_grid=(0, 1), max_samples=2000)
-    assert len(rows) == len(C_GRID) * 2
-    assert {(row["C"], row["neighbours"]) for row in rows} == {(C, k) for C in C_GRID for k in (0, 1)}
-    f1 = [row["f1"] for row in rows]
-    assert f1 == sorted(f1, reverse=True)
-    assert f1[0] > 0.5
-    again = search_svm(x_list, events_list, ["x", "x", "y", "z"], FS, neighbours_grid=(0, 1), max_samples=2000)
-    assert again == rows
-
-
-def test_folds_never_part_a_group():
-    """Copies of one trace under two names would be recognised; under one name they never meet."""
-    parts = [simulated(seed, num=15, channels=1) for seed in range(2)]
-    x_list, events_list = ([part[k] for part in parts] * 2 for k in (0, 1))
-    options = {"C_grid": (1000.0,), "neighbours_grid": (2,), "max_samples": None, "num_folds": 2}
-    leaking = search_svm(x_list, events_list, ["a", "b", "c", "d"], FS, **(options | {"num_folds": 4}))[0]["f1"]
-    honest = search_svm(x_list, events_list, ["a", "b", "a", "b"], FS, **options)[0]["f1"]
-    assert leaking > 0.99
-    assert honest < 0.95
-
-
 # --- refusals
 
 
@@ -168,7 +141,5 @@ def test_odd_input_is_refused():
         SVMScorer.fit([x], [events], FS, max_samples=1)
     with pytest.raises(InputError, match="hold none of the frequencies"):
         SVMScorer.fit([x], [events], 30_000.0)
-    with pytest.raises(InputError, match="2 different"):
-        search_svm([x, x], [events, events], ["a", "a"], FS)
     with pytest.raises(InputError, match="not"):
         SVMScorer.fit([x * np.nan], [events], FS)

@@ -111,6 +111,15 @@ def test_boosting_asks_whether_a_value_is_missing():
     np.testing.assert_array_equal(model.predict(X), y)
 
 
+def test_centroids_do_not_mind_columns_of_one_value(recwarn):
+    X, y, _ = rows(missing=0.0)
+    plain = LinearModel("nearest_centroid").fit(X, y)
+    more = LinearModel("nearest_centroid").fit(np.column_stack([X, np.full(len(X), 3.0)]), y)
+    found = more.predict_proba(np.column_stack([X, np.full(len(X), 3.0)]))
+    np.testing.assert_allclose(found, plain.predict_proba(X), atol=1e-6)
+    assert not recwarn.list
+
+
 def test_majority_says_the_shares_of_the_classes():
     X, y, labels = rows()
     found = LinearModel("majority").fit(X, y).predict_proba(X)

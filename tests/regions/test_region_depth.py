@@ -226,6 +226,22 @@ def test_shanks_whose_labels_are_wrong_teach_doubt():
     assert doubting.smooth(probabilities, depth, track).max() <= 1 - doubting.outlier_share * 2 / 3 + 1e-9
 
 
+def test_balanced_tuning_is_for_regions_and_not_for_units():
+    """Nine units of ten in the lowest region: each way of counting does better by its own count."""
+    rng = np.random.default_rng(14)
+    probabilities, depth, track, labels = simulated_shanks(rng, num_tracks=20, strength=0.6)
+    kept = (labels == 0) | (rng.random(len(labels)) < 0.1)
+    data = probabilities[kept], labels[kept], depth[kept], track[kept]
+    models = [tune_depth(*data, transitions=("uniform",), class_weight=weight) for weight in (None, "balanced")]
+    losses = []
+    for model in models:
+        own = model.smooth(data[0], *data[2:])[np.arange(len(data[1])), data[1]]
+        per_region = [-np.log(own[data[1] == k]).mean() for k in range(3)]
+        losses.append((-np.log(own).mean(), np.mean(per_region)))
+    assert losses[0][0] < losses[1][0]
+    assert losses[1][1] < losses[0][1]
+
+
 def test_settings_survive_the_way_through_json():
     for model in (DepthHMM(300.0, 0.2, PRIOR, TRANSITIONS, 1.4, 0.1), DepthHMM(), DepthGaussian(80.0, 0.3, 0.2)):
         assert depth_model(model.to_dict()) == model
@@ -255,3 +271,15 @@ def test_input_that_makes_no_sense_is_refused():
         tune_depth(probabilities, np.zeros(6, int), np.full(6, np.nan), track)
     with pytest.raises(InputError, match="labels must lie between -1 and 2"):
         tune_depth(probabilities, np.full(6, 3), depth_um, track)
+    with pytest.raises(InputError, match="labels must be indices of regions"):
+        tune_depth(probabilities, np.array(["a"] * 6), depth_um, track)
+    with pytest.raises(InputError, match='method must be "hmm" or "gaussian"'):
+        tune_depth(probabilities, np.zeros(6, int), depth_um, track, method="median")
+    with pytest.raises(InputError, match="transitions a choice of"):
+        tune_depth(probabilities, np.zeros(6, int), depth_um, track, transitions=("atlas",))
+    with pytest.raises(InputError, match="6 units and subjects of shape"):
+        tune_depth(probabilities, np.zeros(6, int), depth_um, track, subjects=np.zeros(5))
+    with pytest.raises(InputError, match='class_weight must be "balanced"'):
+        tune_depth(probabilities, np.zeros(6, int), depth_um, track, class_weight="even")
+    with pytest.raises(InputError, match="at least 2 regions and a pseudocount above 0"):
+        learn_transitions(np.zeros(6, int), depth_um, track, 3, pseudocount=0.0)

@@ -144,6 +144,8 @@ def test_baselines_and_what_clears_logistic_regression():
     assert ("subject", "majority", "smoothed") not in found.scores
     assert ("subject", "extra_trees", "smoothed") not in found.scores
     json.dumps(found.to_dict(), allow_nan=False)
+    assert "balanced accuracy against logistic_regression" in str(found)
+    assert "leakage gap" not in str(found)
 
 
 def test_what_cannot_be_evaluated_is_refused():
@@ -206,3 +208,7 @@ def test_missing_features_and_unlabelled_units():
     assert (found.recordings["num_units"] == 96).all()
     with pytest.raises(InputError, match="No recording has 10 labelled units"):
         region_label_sanity(features, np.full(len(features), "CA1"), names)
+    with pytest.raises(InputError, match="with a label and a recording each"):
+        region_label_sanity(features, text[1:], names)
+    # no two units of one region: nothing to compare
+    assert np.isnan(within_region_similarity(np.eye(3), np.arange(3)))

@@ -1,7 +1,5 @@
 """The search: the paper's winners lie inside its ranges, it resumes, and it is nested by subject."""
 
-import multiprocessing
-
 import numpy as np
 import pytest
 from region_units import make_dataset
@@ -11,7 +9,7 @@ from si_neuroml.errors import InputError, TrainingError
 from si_neuroml.regions.fit import build_estimator, fit_region_classifier, labelled_rows
 from si_neuroml.regions.presets import PAPER_PRESETS
 from si_neuroml.regions.search import SEARCH_SPACES, search_region_classifier
-from si_neuroml.search import Range, finished_trials, open_study, plot_study, run_trials, suggest, trials_table
+from si_neuroml.search import Range, suggest
 
 pytest.importorskip("optuna")
 SPACE = {"C": Range(1e-3, 1.0, log=True)}
@@ -82,47 +80,6 @@ def test_a_stored_search_goes_on_where_it_was(dataset, searched, tmp_path):
         search_region_classifier(other, "logistic_regression", **options)
 
 
-def _square(trial):
-    return -((trial.suggest_float("x", -1, 1)) ** 2)
-
-
-def _work(storage):
-    study = open_study(storage, "shared", {"what": 1})
-    run_trials(study, _square, 8, progress_bar=False)
-
-
-def test_processes_share_a_search(tmp_path):
-    storage = str(tmp_path / "shared.log")
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_work, args=(storage,)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-        assert worker.exitcode == 0
-    trials = trials_table(open_study(storage, "shared", {"what": 1}))
-    # each process may be at its last trial when the other one finishes the search
-    assert 8 <= len(trials) <= 9
-    assert len(set(trials["x"])) == len(trials)
-
-
-def test_an_interruption_keeps_what_was_finished():
-    study = open_study(None, "stop", {})
-
-    def objective(trial):
-        x = trial.suggest_float("x", 0, 1)
-        if len(finished_trials(study)) == 3 and "stopped" not in stopped:
-            stopped.append("stopped")
-            raise KeyboardInterrupt
-        return x
-
-    stopped = []
-    with pytest.warns(UserWarning, match="best of 3 of 6 trials"):
-        run_trials(study, objective, 6, progress_bar=False)
-    run_trials(study, objective, 6, progress_bar=False)
-    assert len(finished_trials(study, "COMPLETE")) == 6
-
-
 def test_hopeless_trials_are_pruned(dataset):
     space = {"C": [1e-9, 1e-8, 1e-7, 1.0]}
     found = search_region_classifier(dataset, "logistic_regression", space=space, num_trials=14, **FAST)
@@ -132,26 +89,6 @@ def test_hopeless_trials_are_pruned(dataset):
     assert found.best_score == found.trials.loc[found.trials["state"] == "complete", "score"].max()
 
 
-def test_median_rule_prunes():
-    import optuna
-
-    study = open_study(None, "prune", {}, first_pruned_step=1)
-
-    def objective(trial):
-        good = trial.number < 6
-        for step in range(4):
-            trial.report(1.0 if good else 0.0, step)
-            if trial.should_prune():
-                raise optuna.TrialPruned
-        return 1.0 if good else 0.0
-
-    run_trials(study, objective, 9, progress_bar=False)
-    table = trials_table(study)
-    assert list(table["state"]) == ["complete"] * 6 + ["pruned"] * 3
-    assert list(table["num_steps"]) == [4] * 6 + [2] * 3
-    assert list(table["score"][6:]) == [0.0] * 3
-
-
 def test_a_network_is_searched(dataset):
     space = {"filters": [4, 8], "learning_rate": Range(1e-3, 1e-2, log=True)}
     fixed = {"feature_units": 4, "head_units": 8, "max_epochs": 2}
@@ -159,16 +96,6 @@ def test_a_network_is_searched(dataset):
     assert set(found.model_kwargs) == {"filters", "learning_rate", *fixed}
     assert "monitor" not in found.model_kwargs
     assert found.best_score > 0.4
-
-
-@pytest.mark.parametrize("plot", ["history", "slice", "intermediate"])
-def test_trials_are_plotted(searched, plot):
-    plotly = pytest.importorskip("plotly.graph_objects")
-    figure = searched.plot(plot)
-    assert isinstance(figure, plotly.Figure)
-    assert len(figure.data) > 0
-    with pytest.raises(InputError, match="history"):
-        plot_study(searched.study, "pie")
 
 
 def test_bad_searches_are_refused(dataset, tmp_path):
@@ -184,7 +111,3 @@ def test_bad_searches_are_refused(dataset, tmp_path):
         search_region_classifier(dataset, "sgd", storage=tmp_path / "none" / "search.log", **FAST)
     with pytest.raises(TrainingError, match="two regions"):
         search_region_classifier(dataset.select(dataset.labels == "TH"), "sgd", **FAST)
-    with pytest.raises(InputError, match="low <= high"):
-        Range(2, 1)
-    with pytest.raises(InputError, match="above 0 without step"):
-        Range(0.0, 1.0, log=True)

@@ -32,6 +32,23 @@ def test_planted_shifts_are_found(deeper_um):
     assert np.mean([profile.low_um <= deeper_um <= profile.high_um for profile in profiles]) >= 0.85
 
 
+def test_intervals_hold_shifts_between_those_that_are_tried():
+    """Where units say much, the step between the shifts is most of what is not known."""
+    planted = np.random.default_rng(0).uniform(-300, 300, 60)
+    profiles = [
+        shift_profile(*probe(seed, 2.0, deeper_um=deeper_um), PLACES, ASSIGNED)
+        for seed, deeper_um in enumerate(planted)
+    ]
+    held = [one.low_um <= deeper_um <= one.high_um for one, deeper_um in zip(profiles, planted, strict=True)]
+    assert 0.88 <= np.mean(held) <= 1.0
+    assert np.mean([one.high_um - one.low_um for one in profiles]) < 60
+    sure = shift_profile(*probe(0, 20.0), PLACES, ASSIGNED, emission_power=100.0)
+    assert (sure.best_um - sure.low_um, sure.high_um - sure.best_um) == (10.0, 10.0)
+    # the outermost shift has nothing beyond it
+    out = shift_profile(*probe(0, 20.0, 700.0), PLACES, ASSIGNED, emission_power=100.0)
+    assert (out.best_um, out.high_um) == (600.0, 600.0)
+
+
 def test_a_recording_that_looks_like_one_region_all_over_is_no_shift():
     """The whole recording leans to region 2, as with another gain; the profile stays, up to its tails."""
     for seed in range(5):

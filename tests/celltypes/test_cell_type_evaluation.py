@@ -1,0 +1,459 @@
+"""Models on cells that were kept back: planted effects of donors, data sets, temperatures are found, and no others."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from cell_helpers import QUICK, cells
+
+from si_neuroml.celltypes.baselines import BASELINES, SimpleClassifier, input_columns
+from si_neuroml.celltypes.cell_streams import CellStream
+from si_neuroml.celltypes.dataset import CellDataset
+from si_neuroml.celltypes.dataset_probe import dataset_probe
+from si_neuroml.celltypes.evaluation import evaluate_cell_type_models
+from si_neuroml.celltypes.features import EP_FEATURE_NAMES
+from si_neuroml.celltypes.onset_free import onset_dependent, onset_free
+from si_neuroml.celltypes.splits import CellSplit, holdout_split, split_cells, transfer_split
+from si_neuroml.errors import InputError
+
+TYPES = np.array(["Excitatory", "Pvalb", "Sst"])
+QUIET = {"num_resamples": 50, "baselines": False}
+
+
+def planted(num=400, *, num_donors=20, signal=1.0, donor=0.0, shift=0.0, mix=0.0, missing=0.0, seed=0):
+    """Cells of two laboratories. One feature tells types, one donors within a type, one the laboratory by `shift`.
+
+    `mix` is how much more often the second laboratory records Sst; `missing` of its cells lack the last feature.
+    """
+    rng = np.random.default_rng(seed)
+    who = rng.integers(0, num_donors, num)
+    where = who % 2
+    usual, other = np.full(3, 1 / 3), np.array([1 - mix, 1 - mix, 1 + 2 * mix]) / 3
+    types = np.array([rng.choice(3, p=other if lab else usual) for lab in where])
+    private = rng.normal(size=(num_donors, 3))[who, types]
+    features = np.column_stack(
+        [
+            signal * types + rng.normal(size=num),
+            donor * private + 0.1 * rng.normal(size=num),
+            shift * where + rng.normal(size=num),
+            np.where(rng.random(num) < missing * where, np.nan, rng.normal(size=num)),
+        ]
+    )
+    table = pd.DataFrame(
+        {
+            "cell_id": np.arange(num),
+            "label": TYPES[types],
+            "donor": [f"d{k}" for k in who],
+            "dataset": np.array(["A", "B"])[where],
+            "temperature": np.where(who < num_donors // 2, "room", "warm"),
+        }
+    )
+    return CellDataset(table, None, features, ("type", "private", "place", "last"))
+
+
+class NearestCell:
+    """A classifier that remembers everything: as leaky as can be."""
+
+    def __init__(self, train, seed):
+        self.train, self.classes = train, tuple(np.unique(train.labels).tolist())
+
+    def predict_proba(self, test):
+        distance = ((test.features[:, None, :2] - self.train.features[:, :2]) ** 2).sum(axis=2)
+        nearest = self.train.labels[distance.argmin(axis=1)]
+        return 0.9 * (nearest[:, None] == np.array(self.classes)) + 0.1 / len(self.classes)
+
+
+def oracle(share_right, sure=None, seed=0):
+    """Right for about this share of the cells, and as sure as `sure` says (default: 0.9)."""
+
+    def fit(train, seed_of_fit):
+        def predict_proba(test):
+            row = test.cells["cell_id"].astype(int).to_numpy()
+            rng = np.random.default_rng(seed)
+            chance, wrong = rng.random(10000)[row], rng.integers(1, 3, 10000)[row]
+            confidence = np.full(len(row), 0.9) if sure is None else sure(row)
+            truth = np.searchsorted(TYPES, test.labels)
+            right = chance < (confidence if share_right is None else share_right)
+            said = np.where(right, truth, (truth + wrong) % 3)
+            rows = np.repeat((1 - confidence)[:, None] / 2, 3, axis=1)
+            rows[np.arange(len(row)), said] = confidence
+            return rows
+
+        return SimpleNamespace(classes=tuple(TYPES.tolist()), predict_proba=predict_proba)
+
+    return fit
+
+
+def test_effects_of_donors_make_the_leakage_gap():
+    found = evaluate_cell_type_models(planted(donor=100.0), {"nearest": NearestCell}, probe=False, **QUIET)
+    leak = found.leakage.loc["nearest"]
+    assert leak["random"] > 0.85
+    assert leak["donor"] < 0.6
+    assert leak["random_gap"] == pytest.approx(leak["random"] - leak["donor"])
+    assert "LEAKY: 100.0% of the test cells have a donor in training" in str(found)
+    assert [split.leaky for split in found.splits.values()] == [False, True]
+    plain = evaluate_cell_type_models(planted(donor=0.0, signal=3.0), {"nearest": NearestCell}, probe=False, **QUIET)
+    assert abs(plain.leakage.loc["nearest", "random_gap"]) < 0.05
+
+
+def test_models_see_no_test_donor_and_every_cell_is_tested_once():
+    data, seen = planted(), []
+
+    class Watching(NearestCell):
+        def predict_proba(self, test):
+            seen.append((set(self.train.groups) & set(test.groups), len(test)))
+            return super().predict_proba(test)
+
+    for by in ("donor", "dataset"):
+        seen.clear()
+        found = evaluate_cell_type_models(data, {"watch": Watching}, splits=[by], probe=False, **QUIET)
+        assert not any(shared for shared, _ in seen)
+        assert sum(number for _, number in seen) == len(data)
+        assert found.scores[by, "watch"].num_units == len(data)
+    assert len(seen) == 2  # one fold per data set
+
+
+@pytest.mark.parametrize("mix", [0.0, 0.8])
+def test_probe_finds_a_shift_of_a_data_set_and_not_its_mixture_of_types(mix):
+    same = dataset_probe(planted(signal=4.0, mix=mix), num_folds=3, num_resamples=200)
+    assert same.interval[0] < 0.5 < same.interval[1] + 0.03
+    assert abs(same.balanced_accuracy - 0.5) < 0.1
+    moved = dataset_probe(planted(signal=4.0, mix=mix, shift=6.0), num_folds=3, num_resamples=200)
+    assert moved.balanced_accuracy > 0.97
+    assert moved.interval[0] > 0.9
+    assert moved.features.index[0] == "place"
+    assert moved.features["alone"].iloc[0] > 0.97
+    assert moved.features["alone"].iloc[1] < 0.65
+    assert moved.chance == 0.5
+
+
+def test_probe_finds_what_only_one_data_set_lacks():
+    found = dataset_probe(planted(missing=1.0), num_resamples=50)
+    assert found.balanced_accuracy == 1.0
+    assert found.features.index[0] == "last"
+    assert found.features.loc["last", "missing"] == 1.0
+    without = dataset_probe(planted(missing=1.0), feature_names=["type", "place"], num_folds=3, num_resamples=50)
+    assert without.balanced_accuracy < 0.65
+
+
+def test_probe_asks_only_about_types_of_several_data_sets():
+    data = planted(600, shift=6.0)
+    one_sided = data.select((data.labels != "Sst") | (data.cells["dataset"] == "A").to_numpy())
+    found = dataset_probe(one_sided, num_resamples=50)
+    assert found.types.index.tolist() == ["Excitatory", "Pvalb"]
+    assert found.num_left_out == (one_sided.labels == "Sst").sum()
+    assert found.num_cells + found.num_left_out == len(one_sided)
+    images = dataset_probe(CellDataset.concatenate([cells(60, seed=1, name="a"), cells(60, seed=2, name="b")]), "image")
+    assert images.inputs == "image"
+    assert images.balanced_accuracy < 0.75
+    assert "Hz" in images.features.index[0]
+    json.dumps(images.to_dict(), allow_nan=False)
+
+
+def test_probe_and_baseline_look_at_streams_of_units():
+    """A stream whose second bin is larger in laboratory B, and whose third tells types."""
+    data = planted(300)
+    codes, rng = np.searchsorted(TYPES, data.labels), np.random.default_rng(0)
+    values = rng.normal(size=(len(data), 4)).astype("float32")
+    values[:, 1] += 6.0 * (data.cells["dataset"] == "B")
+    values[:, 2] += 4.0 * codes
+    values[::9] = np.nan
+    units = CellDataset(data.cells, streams={"acg": CellStream(values, {"lag_ms": np.arange(4.0)})})
+    found = dataset_probe(units, ["acg"], num_folds=3, num_resamples=50)
+    assert found.inputs == "acg"
+    assert found.balanced_accuracy > 0.95
+    assert found.features.index[0] == "acg 1"
+    assert found.num_cells == np.isfinite(values).all(axis=1).sum()
+    train, test = split_cells(units, num_folds=3).folds[0]
+    said = SimpleClassifier("logistic_regression", units.select(train)).predict_proba(units.select(test))
+    known = np.isfinite(values[test]).all(axis=1)
+    assert (said.argmax(axis=1) == codes[test])[known].mean() > 0.9
+
+
+def test_probe_of_three_data_sets():
+    """Two of three data sets are alike: of each type two thirds can be told at best."""
+    rng, num = np.random.default_rng(3), 600
+    where = rng.integers(0, 3, num)
+    table = pd.DataFrame(
+        {
+            "cell_id": np.arange(num),
+            "label": TYPES[rng.integers(0, 2, num)],
+            "donor": [f"d{k}" for k in rng.integers(0, 12, num)],
+            "dataset": np.array(["A", "B", "C"])[where],
+        }
+    )
+    features = np.column_stack([8.0 * (where == 2) + rng.normal(size=num), rng.normal(size=num)])
+    found = dataset_probe(CellDataset(table, None, features, ("x", "y")), num_resamples=100)
+    assert found.chance == pytest.approx(1 / 3)
+    assert found.balanced_accuracy == pytest.approx(2 / 3, abs=0.06)
+    assert found.interval[0] < 2 / 3 < found.interval[1]
+
+
+def test_transfer_shows_what_a_shifted_laboratory_costs():
+    """What tells types is moved by one type in laboratory B: trained on A, its cells are taken for the next type."""
+    data = planted(signal=3.0)
+    moved = data.features.copy()
+    moved[:, 0] = np.searchsorted(TYPES, data.labels) + (data.cells["dataset"] == "B")
+    moved[:, 1] = 0.0
+    data = CellDataset(data.cells, None, moved, data.feature_names)
+    found = evaluate_cell_type_models(
+        data, {"nearest": NearestCell}, splits=["donor"], transfers=[("A", "B"), ("B", "A")], **QUIET
+    )
+    assert list(found.splits) == ["donor", "A -> B", "B -> A"]
+    # of B's types the second looks like A's third, and the third like nothing lower
+    assert found.confusion("A -> B", "nearest").loc["Excitatory", "Pvalb"] == 1.0
+    assert found.scores["A -> B", "nearest"].values["balanced_accuracy"] == pytest.approx(1 / 3)
+    tested = found.splits["A -> B"].tested
+    np.testing.assert_array_equal(tested, data.cells["dataset"] == "B")
+    assert np.isnan(found.probabilities["A -> B", "nearest"][~tested]).all()
+    assert "A -> B" not in found.leakage
+    assert found.probes["features"].summary in str(found)
+    by_dataset = found.by_dataset.set_index(["split", "dataset"])["num_cells"]
+    assert by_dataset["donor", "A"] + by_dataset["donor", "B"] == len(data)
+    assert ("A -> B", "B") not in by_dataset.index  # it would repeat the split's own row
+
+
+def test_transfer_between_temperatures_keeps_donors_apart():
+    data = planted()
+    warm = ({"temperature": "room"}, {"temperature": ["warm"]})
+    split = transfer_split(data, *warm)
+    assert split.name == "room -> warm"
+    assert not split.leaky
+    mixed = data.cells.assign(temperature=np.where(np.arange(len(data)) % 2, "room", "warm"))
+    mixed = CellDataset(mixed, None, data.features, data.feature_names)
+    mixed = mixed.select((mixed.cells["donor"] < "d15") | (mixed.cells["temperature"] == "room").to_numpy())
+    train, test = transfer_split(mixed, *warm).folds[0]
+    assert not set(mixed.groups[train]) & set(mixed.groups[test])
+    assert (mixed.cells["temperature"].to_numpy()[train] == "room").all()
+    assert len(train) < (mixed.cells["temperature"] == "room").sum()
+
+
+def test_published_split_counts_shared_donors():
+    data = planted()
+    test = np.arange(len(data)) % 4 == 0
+    split = holdout_split(data, test, "published")
+    known = {*data.groups[~test]}
+    assert split.shared_donors == np.mean([group in known for group in data.groups[test]])
+    found = evaluate_cell_type_models(data, {"nearest": NearestCell}, splits=[split], probe=False, **QUIET)
+    assert found.scores["published", "nearest"].num_units == test.sum()
+    assert f"{(~test).sum()} training cells; LEAKY" in str(found)
+    by_donor = holdout_split(data, np.isin(data.groups, np.unique(data.groups)[:4]))
+    assert not by_donor.leaky
+    assert by_donor.digest != split.digest
+
+
+def test_intervals_hold_the_truth():
+    inside = 0
+    for seed in range(12):
+        found = evaluate_cell_type_models(
+            planted(300, seed=seed), {"oracle": oracle(0.7, seed=seed)}, splits=["donor"], probe=False,
+            baselines=False, num_resamples=200,
+        )  # fmt: skip
+        low, high = found.scores["donor", "oracle"].intervals["balanced_accuracy"]
+        inside += low <= 0.7 <= high
+        assert 0.04 < high - low < 0.2
+    assert inside >= 9
+
+
+def test_coverage_follows_honest_confidence():
+    """Of cells that are right as often as they are sure, the surest half is as right as it says."""
+
+    def sure(row):
+        return np.where(row % 2, 0.95, 0.55)
+
+    found = evaluate_cell_type_models(
+        planted(3000), {"honest": oracle(None, sure)}, splits=["donor"], probe=False, **QUIET
+    )
+    curve = found.coverage.set_index("coverage")["accuracy"]
+    assert curve[0.5] == pytest.approx(0.95, abs=0.02)
+    assert curve[1.0] == pytest.approx(0.75, abs=0.03)
+    assert found.scores["donor", "honest"].values["calibration_error"] < 0.03
+
+
+def test_unknown_labels_are_counted_and_those_given_scored():
+    def fit(train, seed):
+        def predict(test):
+            row = test.cells["cell_id"].astype(int).to_numpy()
+            probabilities = 0.9 * (test.labels[:, None] == TYPES) + 0.1 / 3
+            probabilities[row % 4 == 0] = probabilities[row % 4 == 0][:, [1, 2, 0]]
+            label = np.where(row % 2 == 0, "unknown", TYPES[probabilities.argmax(axis=1)])
+            return SimpleNamespace(probabilities=probabilities, label=label)
+
+        return SimpleNamespace(classes=tuple(TYPES.tolist()), predict=predict)
+
+    found = evaluate_cell_type_models(planted(), {"careful": fit}, splits=["donor"], probe=False, **QUIET)
+    row = found.table.iloc[0]
+    assert row["named"] == pytest.approx(0.5)
+    assert row["named_accuracy"] == 1.0
+    assert row["accuracy"] == pytest.approx(0.75)
+
+
+def test_types_that_training_lacks_get_no_probability():
+    data = planted()
+    kept = data.select((data.labels != "Sst") | (data.cells["dataset"] == "B").to_numpy())
+    found = evaluate_cell_type_models(kept, {"nearest": NearestCell}, splits=["dataset"], probe=False, **QUIET)
+    rows = found.probabilities["dataset", "nearest"]
+    np.testing.assert_allclose(rows.sum(axis=1), 1.0)
+    assert (rows[(kept.cells["dataset"] == "B").to_numpy(), 2] == 0).all()
+    assert found.confusion("dataset", "nearest").loc["Sst", "Sst"] == 0
+
+
+def test_baselines_are_what_they_say():
+    data = planted(600, signal=3.0, mix=0.9)
+    found = evaluate_cell_type_models(data, splits=["donor"], probe=False, num_resamples=50)
+    values = {name: found.scores["donor", name].values["balanced_accuracy"] for name in BASELINES}
+    assert values["majority"] == pytest.approx(1 / 3)
+    assert values["logistic_regression"] > 0.8
+    assert 1 / 3 < values["dataset_alone"] < 0.75
+    assert found.reference == "logistic_regression"
+    alone = SimpleClassifier("dataset_alone", data).predict_proba(data)
+    in_b = (data.cells["dataset"] == "B").to_numpy()
+    share = np.array([(data.labels[in_b] == name).sum() / (data.labels == name).sum() for name in TYPES])
+    np.testing.assert_allclose(alone[in_b][0], (share + 1e-3) / (share + 1e-3).sum())
+    # one laboratory: nothing to say
+    single = evaluate_cell_type_models(data.select(~in_b), splits=["donor"], num_resamples=50)
+    assert {model for _, model in single.scores} == {"majority", "logistic_regression"}
+    assert not single.probes
+    assert not single.dataset_scores
+
+
+def test_coarse_images_are_means():
+    data = cells(30)
+    X, names = input_columns(data, "image")
+    assert X.shape == (30, 2 * 6 * 12)
+    assert len(set(names)) == len(names)
+    np.testing.assert_allclose(
+        X.reshape(30, 2, 6, 12)[:, 1, 2, 3], data.images[:, 1, 4:6, 10:13].mean(axis=(1, 2)), rtol=1e-5
+    )
+    both, _ = input_columns(data, ("features", "image"))
+    np.testing.assert_array_equal(both[:, : data.features.shape[1]], data.features)
+
+
+def test_models_of_the_room_side_by_side():
+    """Fitted for real, two data sets: every model beats the largest type, and the table is complete."""
+    data = CellDataset.concatenate([cells(60, seed=1, name="a"), cells(60, seed=2, name="b")])
+    features = {"model": "features", "feature_kwargs": {"max_iter": 20}, "num_folds": 2}
+    models = {
+        "features": features,
+        "fusion": {**features, "model": "fusion", "image_kwargs": QUICK},
+        "rate alone": {**features, "feature_names": ("rate_hz",)},
+    }
+    told = []
+    found = evaluate_cell_type_models(data, models, splits=["donor"], num_folds=2, num_resamples=50, report=told.append)
+    values = {model: scores.values["balanced_accuracy"] for (_, model), scores in found.scores.items()}
+    assert list(values) == [*models, *BASELINES]
+    assert values["majority"] < values["rate alone"] < min(values["features"], values["fusion"])
+    assert found.reference == "features"
+    clears = found.against_reference["clears"]
+    assert not clears["donor", "majority"]
+    assert ("donor", "features") not in clears.index
+    assert set(found.probes) == {"features", "image", "features of rate alone"}
+    assert len(told) == 6 * 2 + 3
+    table = found.table.set_index("model")
+    assert 0 < table.loc["fusion", "named"] <= 1
+    assert np.isnan(float(table.loc["majority", "named"]))
+    text = str(found)
+    for part in (*models, "no donor on both sides", "the data set is told", "surest share", "in each data set"):
+        assert part in text
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_stimulus_dependent_features_are_named_and_removed():
+    names = ("threshold_t_ramp", "fast_trough_t_long_square", "latency", "threshold_i_ramp", "peak_v_ramp", "tau")
+    assert onset_dependent(names) == {
+        "threshold_t_ramp": "clock",
+        "fast_trough_t_long_square": "clock",
+        "latency": "onset",
+        "threshold_i_ramp": "protocol",
+    }
+    others = ("Latency @ +20pA current (ms)", "Rheobase (pA)", "Membrane time constant (ms)", "ISI adaptation index")
+    assert list(onset_dependent(others)) == list(others[:2])
+    own = onset_dependent(EP_FEATURE_NAMES)
+    assert {name for name, kind in own.items() if kind == "onset"} == {
+        *("first_threshold_s", "first_peak_s", "first_trough_s", "first_fast_trough_s"),
+        *(f"{sweep}_{name}" for sweep in ("rheobase", "plus") for name in ("latency_s", "has_delay")),
+    }
+    assert onset_dependent(EP_FEATURE_NAMES, kinds=["protocol"]) == {"rheobase_pa": "protocol"}
+    assert not {"first_peak_to_trough_s", "first_width_ms", "rheobase_mean_isi_s", "fi_slope_hz_per_pa"} & {*own}
+    table = pd.DataFrame({"cell_id": range(2)})
+    data = CellDataset(table, None, np.arange(12.0).reshape(2, 6), names)
+    free = onset_free(data)
+    assert free.feature_names == ("peak_v_ramp", "tau")
+    np.testing.assert_array_equal(free.features, data.features[:, 4:])
+    assert onset_free(data, ["clock"], also=["tau"], keep=["threshold_t_ramp"]).feature_names == (
+        *("threshold_t_ramp", "latency", "threshold_i_ramp", "peak_v_ramp"),
+    )
+
+
+def test_what_cannot_be_split_is_refused():
+    data = planted()
+    with pytest.raises(InputError, match=r"Splits are .*got 'mouse'"):
+        split_cells(data, "mouse")
+    one = data.select((data.cells["donor"] == "d0").to_numpy())
+    with pytest.raises(InputError, match="split by donor needs at least 2"):
+        split_cells(one)
+    with pytest.raises(InputError, match="split by dataset needs at least 2"):
+        split_cells(one, "dataset")
+    nobody = CellDataset(data.cells.assign(donor=""), None, data.features, data.feature_names)
+    with pytest.raises(InputError, match="400 of 400 cells have no donor"):
+        split_cells(nobody)
+    with pytest.raises(InputError, match="2 folds"):
+        split_cells(data, num_folds=1)
+    with pytest.raises(InputError, match=r"No cell is in the group 'C'.*\['A', 'B'\]"):
+        transfer_split(data, "A", "C")
+    with pytest.raises(InputError, match="no column 'age'"):
+        transfer_split(data, {"age": 1}, "A")
+    with pytest.raises(InputError, match="in both groups"):
+        transfer_split(data, "A", {"temperature": "room"})
+    with pytest.raises(InputError, match="sizes of the folds"):
+        holdout_split(data, np.ones(400, dtype=bool))
+    with pytest.raises(InputError, match="mask has shape"):
+        holdout_split(data, np.ones(3, dtype=bool))
+    with pytest.raises(InputError, match="tested twice"):
+        CellSplit.of("twice", data, [([0, 1], [2, 3]), ([0, 1], [3, 4])])
+
+
+def test_what_cannot_be_evaluated_is_refused():
+    data = planted()
+    with pytest.raises(InputError, match="at least 2 types"):
+        evaluate_cell_type_models(data.select(data.labels == "Sst"))
+    with pytest.raises(InputError, match="and a model"):
+        evaluate_cell_type_models(data, baselines=False)
+    with pytest.raises(InputError, match="at least one split"):
+        evaluate_cell_type_models(data, splits=())
+    with pytest.raises(InputError, match="name of its own"):
+        evaluate_cell_type_models(data, splits=("donor", "donor"))
+    with pytest.raises(InputError, match="reference 'image' is none of"):
+        evaluate_cell_type_models(data, reference="image")
+    with pytest.raises(InputError, match="of 400 cells, the dataset has 399"):
+        evaluate_cell_type_models(data.select(np.arange(399)), splits=[split_cells(data)])
+    lopsided = data.select((data.labels == "Sst") | (data.cells["dataset"] == "B").to_numpy())
+    with pytest.raises(InputError, match=r"types \['Sst'\].*needs two types"):
+        evaluate_cell_type_models(lopsided, splits=(), transfers=[("A", "B")])
+    with pytest.raises(InputError, match="Baselines are"):
+        SimpleClassifier("oracle", data)
+
+
+def test_what_cannot_be_probed_is_refused():
+    data = planted()
+    with pytest.raises(InputError, match="in two data sets each"):
+        dataset_probe(data.select((data.cells["dataset"] == "A").to_numpy()))
+    # a data set of one donor: leaving the donor out leaves nothing of it
+    lone = data.select((data.cells["dataset"] == "A").to_numpy() | (data.cells["donor"] == "d1").to_numpy())
+    with pytest.raises(InputError, match="cells of 2 donors"):
+        dataset_probe(lone, min_cells=2)
+    with pytest.raises(InputError, match=r"has \['features'\] to look at, not \['image'\]"):
+        dataset_probe(data, "image")
+    with pytest.raises(InputError, match=r"not \['sweeps'\]"):
+        dataset_probe(data, ["features", "sweeps"])
+    with pytest.warns(UserWarning, match="is not known"):
+        evaluate_cell_type_models(lone, splits=["donor"], num_resamples=10)
+    with pytest.raises(InputError, match="no features"):
+        onset_free(data, also=["age"])
+    with pytest.raises(InputError, match="Kinds of dependence"):
+        onset_free(data, ["age"])
+    timed = CellDataset(pd.DataFrame({"cell_id": [1]}), None, [[1.0]], ("peak_t",))
+    with pytest.raises(InputError, match="none is left"):
+        onset_free(timed)

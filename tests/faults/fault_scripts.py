@@ -1,0 +1,106 @@
+"""Scripts for processes that are to be interrupted, starved or raced, and how to run them."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+HEADER = f"""
+import sys, time, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import numpy as np
+import si_neuroml
+from interrupted_calls import FOLDER, interrupted_then_again, slow_steps_of_training
+"""
+
+
+def start(code, *arguments):
+    """A process of its own group that runs `code` with arguments in sys.argv[1:]; the first is a folder."""
+    text = HEADER + "if __name__ == '__main__':\n" + textwrap.indent(textwrap.dedent(code), "    ")
+    path = Path(arguments[0]) / f"script_{time.monotonic_ns()}.py"
+    path.write_text(text)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+        "SI_NEUROML_FAULTS": str(arguments[0]),
+    }
+    return subprocess.Popen(
+        [sys.executable, str(path), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def wait_for(path, process, seconds=120):
+    """Wait until a file is there."""
+    end = time.monotonic() + seconds
+    while not Path(path).exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, f"{path} did not appear in {seconds} s"
+        time.sleep(0.02)
+
+
+def interrupt(process):
+    """Ctrl-C, as a terminal does it: to the whole group."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def kill(process):
+    """Whatever a test left behind, so that a failure does not go on in the background."""
+    for _ in members(process.pid):
+        os.killpg(process.pid, signal.SIGKILL)
+        break
+    process.communicate()
+
+
+def members(group):
+    """Processes of a group that have not ended; without /proc the group itself while there is any."""
+    if Path("/proc/self/stat").exists():
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                # behind the name, which may hold anything: state, parent, group
+                state, _, own = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            except (OSError, ValueError):
+                continue
+            if int(own) == group and state not in "ZX":
+                found.append(int(entry.name))
+        return found
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return []
+    return [group]
+
+
+def group_is_gone(process, seconds=20):
+    """Whether no process of the group is left."""
+    end = time.monotonic() + seconds
+    while members(process.pid):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@contextmanager
+def full_disk(limit):
+    """No file of this process can grow beyond `limit` bytes inside, as if the disk were full."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # the signal that would come with it is ignored by Python, so that writing fails with an OSError
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
