@@ -12,7 +12,6 @@ from .errors import InputError, TrainingError
 
 __all__ = [
     "EarlyStopping",
-    "Interruptible",
     "cosine_factor",
     "minibatches",
     "one_thread",
@@ -120,31 +119,6 @@ class EarlyStopping:
         """Put the best state back into the module."""
         if self._best_state is not None:
             module.load_state_dict(self._best_state)
-
-
-class Interruptible:
-    """What a network derives from before skorch's, which takes Ctrl-C for the end of training and goes on.
-
-    With this, Ctrl-C ends the call as it ends any other: a network that is not trained is not passed on as if it were.
-    """
-
-    def fit_loop(self, X: Any, y: Any = None, **kwargs) -> Any:
-        """Train, and let Ctrl-C through to :meth:`fit`."""
-        try:
-            return super().fit_loop(X, y, **kwargs)
-        except KeyboardInterrupt as interrupt:
-            raise _Interrupted from interrupt
-
-    def fit(self, X: Any, y: Any = None, **kwargs) -> Any:
-        """Train from the beginning."""
-        try:
-            return super().fit(X, y, **kwargs)
-        except _Interrupted as interrupted:
-            raise KeyboardInterrupt from interrupted
-
-
-class _Interrupted(BaseException):
-    """A KeyboardInterrupt under a name that skorch does not know."""
 
 
 def progress(iterable: Iterable, *, description: str, show: bool, total: int | None = None) -> Any:

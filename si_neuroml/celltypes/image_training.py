@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import GradientNormClipping, LRScheduler
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 
 from ..classification.folds import group_folds
 from ..classification.preparation import check_training_set, class_weights
+from ..early_stopping import Interruptible, StopEarly
 from ..errors import InputError, TrainingError
-from ..training import Interruptible, cosine_factor, one_thread, resolve_device, seeded
+from ..training import cosine_factor, one_thread, resolve_device, seeded
 from .backbones import build_backbone
 from .networks import ScalogramNetwork, measure_images
 
@@ -267,7 +268,7 @@ def _trainer(network, settings, held_out, num_cells, estimator):
         images, labels = held_out
         weight = class_weights(labels, estimator.class_weight_power).astype("float32")
         split = predefined_split(Dataset({"images": images, "weight": weight}, labels))
-        stopping = EarlyStopping(patience=settings["patience"], load_best=True, sink=_no_output)
+        stopping = StopEarly(patience=settings["patience"], load_best=True, sink=_no_output)
         callbacks.append(("stopping", stopping))
     return _CellNet(
         _TrainingNetwork(network, settings["shift"], settings["gain"]),

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 
+from ..early_stopping import Interruptible, StopEarly
 from ..errors import InputError, TrainingError
-from ..training import Interruptible, one_thread, progress, resolve_device, seeded
+from ..training import one_thread, progress, resolve_device, seeded
 from .labels import label_mask
 from .windows import DrawnWindows, LabelledTraces, Windows
 
@@ -162,7 +163,7 @@ def train_network(
     if stops_early:
         options = {"monitor": "held_out_score", "lower_is_better": False, "load_best": True, "sink": _no_output}
         callbacks += [("score", _Scored(network, held_out_score))]
-        callbacks += [("stopping", EarlyStopping(patience=settings.patience, **options))]
+        callbacks += [("stopping", StopEarly(patience=settings.patience, **options))]
     with bar, seeded(seed), one_thread():
         net = _EventNet(
             _WindowLogits(network),

@@ -78,7 +78,7 @@ def generate_current_clamp_cells(
     cells_per_donor: int = 5,
     types: Sequence[FiringType] = FIRING_TYPES,
     labs: Sequence[ClampLab] = CLAMP_LABS,
-    mixing: float = 0.2,
+    mixing: float = 0.15,
     donor_scatter: DonorScatter | None = None,
     faults: Mapping[str, float] | None = None,
     first_cell: int = 0,
@@ -97,7 +97,7 @@ def generate_current_clamp_cells(
     labs : sequence of ClampLab
         Default: a warm one (34 degrees, steps of 1 s by 20 pA, 20 kHz, cells at rest) and a cool one (25 degrees, 0.6 s
         by 25 pA, 10 kHz, noisier, cells held at -70 mV).
-    mixing : float, default: 0.2
+    mixing : float, default: 0.15
         How far cells lie from their own type towards another: standard deviation (of a half-normal, at most 0.5) of the
         share of the way. 0: none does.
     donor_scatter : DonorScatter, optional

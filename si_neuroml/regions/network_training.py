@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 
 from ..classification.folds import group_folds, macro_auc
 from ..classification.preparation import Preparation, arrays_of, check_training_set, class_weights
+from ..early_stopping import Interruptible, StopEarly
 from ..errors import InputError, TrainingError
-from ..training import Interruptible, cosine_factor, one_thread, resolve_device, seeded
+from ..training import cosine_factor, one_thread, resolve_device, seeded
 from .networks import TwoStreamNetwork, set_dropout
 from .presets import network_settings
 
@@ -240,7 +241,7 @@ def _trainer(network, settings, held_out, num_rows, device):
         monitor = f"valid_{settings['monitor']}"
         if settings["monitor"] == "auc":
             callbacks.append(("auc", _ValidationAUC(held_out)))
-        stopping = EarlyStopping(
+        stopping = StopEarly(
             monitor=monitor,
             lower_is_better=settings["monitor"] == "loss",
             patience=settings["patience"],
