@@ -16,6 +16,8 @@ MAD_PER_SD = 0.6744897501960817
 CLIP_SD = 3.0
 # rounds of clipping, after which the estimate has stopped moving even with events in every fourth sample
 CLIP_ROUNDS = 6
+# so that memory does not grow with the number of channels
+CHANNELS_AT_ONCE = 8
 # one artefact must not decide the polarity of a recording
 SKEWNESS_CLIP_SD = 15.0
 
@@ -89,12 +91,17 @@ def noise_levels(
     """
     if not len(chunks):
         raise InputError("Noise levels need at least one chunk of traces, got none.")
-    options = {"block_size": block_size, "half_blocks": half_blocks}
-    options |= {"gains": gains, "offsets": offsets, "polarity": polarity}
-    parts = [condition_traces(chunk, 0, **options) for chunk in chunks]
-    finite = [np.isfinite(chunk).T for chunk in chunks]
-    pooled, usable = np.concatenate(parts, axis=1), np.concatenate(finite, axis=1)
-    return np.array([_lower_sd(row[keep].astype("float64")) for row, keep in zip(pooled, usable, strict=True)])
+    options = {"block_size": block_size, "half_blocks": half_blocks, "polarity": polarity}
+    num_channels, levels = chunks[0].shape[1], []
+    for first in range(0, num_channels, CHANNELS_AT_ONCE):
+        own = slice(first, first + CHANNELS_AT_ONCE)
+        scale = {"gains": None if gains is None else np.asarray(gains)[own]}
+        scale |= {"offsets": None if offsets is None else np.asarray(offsets)[own]}
+        parts = [condition_traces(chunk[:, own], 0, **options, **scale) for chunk in chunks]
+        finite = [np.isfinite(chunk[:, own]).T for chunk in chunks]
+        pooled, usable = np.concatenate(parts, axis=1), np.concatenate(finite, axis=1)
+        levels += [_lower_sd(row[keep].astype("float64")) for row, keep in zip(pooled, usable, strict=True)]
+    return np.array(levels)
 
 
 def guess_polarity(x: np.ndarray, *, block_size: int = 512) -> Polarity:
@@ -123,13 +130,20 @@ def guess_polarity(x: np.ndarray, *, block_size: int = 512) -> Polarity:
     num_blocks = x.shape[1] // block_size
     if num_blocks < 2:
         raise InputError(f"The polarity needs at least {2 * block_size} samples of traces, got {x.shape[1]}.")
-    clipped = np.clip(x[:, : num_blocks * block_size], -SKEWNESS_CLIP_SD, SKEWNESS_CLIP_SD).astype("float64")
+    groups = range(0, len(x), CHANNELS_AT_ONCE)
+    moments = np.concatenate(
+        [_joint_moments(x[k : k + CHANNELS_AT_ONCE, : num_blocks * block_size], block_size) for k in groups]
+    )
+    error = moments.std(ddof=1) / np.sqrt(len(moments))
+    return Polarity(1 if moments.mean() >= 0 else -1, float(abs(moments.mean()) / error) if error > 0 else 0.0)
+
+
+def _joint_moments(x, block_size):
+    clipped = np.clip(x, -SKEWNESS_CLIP_SD, SKEWNESS_CLIP_SD).astype("float64")
     # the baseline is a median: the mean of skewed noise lies beside it, and would bring its skewness back
     blocks = (clipped - clipped.mean(axis=1, keepdims=True)).reshape(-1, block_size)
     earlier, later = blocks[:, :-1], blocks[:, 1:]
-    moments = (0.5 * earlier * later * (earlier + later)).mean(axis=1)
-    error = moments.std(ddof=1) / np.sqrt(len(moments))
-    return Polarity(1 if moments.mean() >= 0 else -1, float(abs(moments.mean()) / error) if error > 0 else 0.0)
+    return (0.5 * earlier * later * (earlier + later)).mean(axis=1)
 
 
 def trace_faults(traces: np.ndarray) -> TraceFaults:
