@@ -203,7 +203,9 @@ def _load(folder):
     tensors = read_tensors(_read(path), info, str(path))
     try:
         model = model_class.from_parts(tensors, {key: info[key] for key in info.keys() - FORMAT_KEYS})
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except MissingDependencyError:
+        raise
+    except Exception as error:  # whatever contents bring about that no model has
         raise ModelFileError(
             f"{readable} does not hold a complete {info['kind']!r} model ({type(error).__name__}: {error})."
         ) from error

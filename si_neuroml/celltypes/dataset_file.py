@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -73,7 +72,7 @@ def read_dataset(path: str | Path) -> CellDataset:
                 for name, of_stream in header.get("streams", [])
             }
             return CellDataset(cells, file.get("images"), file["features"], names, *axes, streams)
-    except (KeyError, ValueError, TypeError, BadZipFile, OSError, EOFError) as error:
+    except Exception as error:  # whatever a damaged file brings about
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is no dataset of cells saved by this package, or is damaged: {error}.") from error

@@ -73,13 +73,11 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
         if not isinstance(found, dict) or not all(isinstance(value, _Tensor) for value in found.values()):
             raise InputError(f"{path} holds something else than a dict of tensors. Save model.state_dict() alone.")
         return {str(name): _cut(value, numbers[value.storage.key]) for name, value in found.items()}
-    except (OSError, zipfile.BadZipFile, _NotWeights, EOFError) as error:
-        raise InputError(f"{path} is no file of weights, or is damaged: {error}") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError) as error:
-        if isinstance(error, InputError):
-            raise
-        # what a pickle that is not one, or was written to confuse, leads to
-        raise InputError(f"{path} is no file of weights, or is damaged ({type(error).__name__}: {error}).") from error
+    except InputError:
+        raise
+    except Exception as error:  # whatever a damaged file, or one that was written to confuse, leads to
+        reason = str(error) if isinstance(error, OSError | _NotWeights) else f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} is no file of weights, or is damaged ({reason}).") from error
 
 
 class _Reader:
@@ -109,6 +107,9 @@ class _Reader:
             self._top(list).extend(parts)
         elif name in ("SETITEM", "SETITEMS"):
             parts = self._pop(2) if name == "SETITEM" else self._pop_marked()
+            # others may be nested so that comparing them never ends
+            if not all(isinstance(key, str) for key in parts[::2]):
+                raise _NotWeights("it holds a dict with keys that are no names")
             self._top(dict).update(zip(parts[::2], parts[1::2], strict=True))
         elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
             self.memo[len(self.memo) if name == "MEMOIZE" else argument] = self.stack[-1]
@@ -116,11 +117,13 @@ class _Reader:
             self.stack.append(self.memo[argument])
         elif name in ("GLOBAL", "STACK_GLOBAL"):
             words = argument.split(" ") if name == "GLOBAL" else self._pop(2)
+            if not all(isinstance(word, str) for word in words):
+                raise _NotWeights("it asks for something without a name")
             self.stack.append(_named(*words))
         elif name == "REDUCE":
             arguments, made_by = self.stack.pop(), self.stack.pop()
             if not isinstance(made_by, _Name):
-                raise _NotWeights(f"it calls {made_by!r}")
+                raise _NotWeights(f"it calls a {type(made_by).__name__}")
             self.stack.append(made_by.make(*arguments))
         elif name == "BINPERSID":
             self.stack.append(self._storage(*self.stack.pop()))
@@ -145,8 +148,8 @@ class _Reader:
         return self.stack[-1]
 
     def _storage(self, kind, dtype, key, _, size, *view):
-        if kind != "storage" or not isinstance(dtype, _Name) or any(one is not None for one in view):
-            raise _NotWeights(f"it holds a storage that is not understood: {(kind, dtype, key)!r}")
+        if kind != "storage" or not isinstance(dtype, _Name) or not isinstance(key, str | int) or any(view):
+            raise _NotWeights("it holds a storage that is not understood")
         return self.storages.setdefault(str(key), _Storage(dtype.make(), str(key), int(size)))
 
 

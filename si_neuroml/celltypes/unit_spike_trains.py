@@ -102,8 +102,8 @@ def local_firing_rate(times_s: np.ndarray, window_s: float = 0.25) -> np.ndarray
     # the integral of 1 / interval grows by 1 from spike to spike
     low, high = np.maximum(times - window_s / 2, times[0]), np.minimum(times + window_s / 2, times[-1])
     number = np.arange(len(times), dtype="float64")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (np.interp(high, times, number) - np.interp(low, times, number)) / (high - low)
+    change = np.interp(high, times, number) - np.interp(low, times, number)
+    return np.divide(change, high - low, out=np.full(len(times), np.inf), where=high > low)
 
 
 def acg_3d(

@@ -1,6 +1,7 @@
 """What a localizer needs to know of a SpikeInterface recording and of its peaks, checked once."""
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from ..errors import InputError
 __all__ = ["TraceInfo", "check_peaks", "sort_peaks", "trace_info"]
 
 PEAK_FIELDS = ("sample_index", "channel_index", "segment_index")
+# looked at together: the check of many millions takes no more memory than localizing does
+BLOCK_PEAKS = 200_000
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,16 @@ def check_peaks(peaks: np.ndarray, info: TraceInfo, *, need_sorted: bool = True)
         )
     if not len(peaks):
         raise InputError("There are no peaks to localize. Lower detect_threshold, or check the recording's filter.")
+    with suppress(InputError):
+        # each block with the last peak of the one before
+        for start in range(0, len(peaks), BLOCK_PEAKS):
+            _check_block(peaks[max(0, start - 1) : start + BLOCK_PEAKS], info, need_sorted)
+        return
+    # to say how many of all are wrong
+    _check_block(peaks, info, need_sorted)
+
+
+def _check_block(peaks, info, need_sorted):
     segment, sample, channel = (
         peaks[name].astype("int64") for name in ("segment_index", "sample_index", "channel_index")
     )

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -91,11 +90,11 @@ def read_dataset(path: str | Path) -> "tuple[RegionDataset, dict[str, Any] | Non
             units = pd.DataFrame({name: file[f"units/{name}"] for name in header["columns"]})
             psth = [file.get(name) for name in ("psth", "bin_edges_s")]
             dataset = RegionDataset(units, file["features"], tuple(file["feature_names"].tolist()), *psth)
-    except (KeyError, ValueError, BadZipFile, OSError, EOFError) as error:
+    except Exception as error:  # whatever a damaged file brings about
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is no dataset saved by this package, or is damaged: {error}.") from error
-    return dataset, header["info"]
+    return dataset, header.get("info")
 
 
 def cached_dataset(

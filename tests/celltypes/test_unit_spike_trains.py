@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from unit_helpers import SETTINGS, TYPES, train_of
 
@@ -105,6 +105,8 @@ def plain_acg(parts, durations, settings):
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 29_999), max_size=40), min_size=1, max_size=3))
+@example([[0, 0]])
+@example([[0, 0], [5, 5, 5], [7]])
 def test_pairs_are_those_of_a_plain_count(segments):
     parts, durations = [np.sort(np.array(one)) / 1e4 for one in segments], [3.0] * len(segments)
     found = acg_3d(parts, durations)
@@ -120,6 +122,7 @@ def test_local_rates_are_averaged_inverse_intervals():
     expected = [inverse[np.abs(grid - t) < 0.125].mean() for t in times]
     np.testing.assert_allclose(local_firing_rate(times), expected, rtol=0.02)
     assert np.isnan(local_firing_rate([3.0])).all()
+    assert np.isinf(local_firing_rate([3.0, 3.0])).all()
     assert len(local_firing_rate([])) == 0
 
 

@@ -63,23 +63,26 @@ def kill(process):
 
 
 def members(group):
-    """Processes of a group that have not ended; without /proc the group itself while there is any."""
-    if Path("/proc/self/stat").exists():
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                # behind the name, which may hold anything: state, parent, group
-                state, _, own = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
-            except (OSError, ValueError):
-                continue
-            if int(own) == group and state not in "ZX":
+    """Processes of a group that have not ended, without the one that Python's multiprocessing keeps to clean up last.
+
+    Without /proc, the group itself while there is any.
+    """
+    if not Path("/proc/self/stat").exists():
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return []
+        return [group]
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            # behind the name, which may hold anything: state, parent, group
+            state, _, own = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(own) == group and state not in "ZX" and "resource_tracker" not in (entry / "cmdline").read_text():
                 found.append(int(entry.name))
-        return found
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return []
-    return [group]
+        except (OSError, ValueError):
+            continue
+    return found
 
 
 def group_is_gone(process, seconds=20):

@@ -145,6 +145,7 @@ def _read_or_refused(path, damage, read, kind):
     changed.write_bytes(damaged(path.read_bytes(), damage))
     try:
         with only_reads():
-            assert isinstance(read(changed), kind)
-    except InputError as error:
-        assert str(changed) in str(error)
+            found = read(changed)
+    except InputError:
+        return
+    assert isinstance(found, kind)
