@@ -1,4 +1,7 @@
-"""Learn brain regions from the sorted units of some animals, and find them along the probe in an animal never seen.
+"""Brain regions along a probe
+===========================
+
+Learn brain regions from the sorted units of some animals, and find them along the probe in an animal never seen.
 
 Run it with ``python examples/03_brain_regions.py``; it takes less than a minute. Everything it writes goes to the
 folder ``outputs``.

@@ -1,4 +1,7 @@
-"""Learn cell types from current-clamp sweeps of some donors, and name the cells of donors never seen.
+"""Cell types from current clamp
+=============================
+
+Learn cell types from current-clamp sweeps of some donors, and name the cells of donors never seen.
 
 Run it with ``python examples/04_cell_types.py``; it takes less than a minute. The last figure needs captum:
 ``pip install "si-neuroml[explain]"``. Everything it writes goes to the folder ``outputs``.

@@ -3,20 +3,23 @@
 A train is a sequence of arrays, the spikes of each segment in seconds from its first sample; nothing is counted from
 one segment to another. All is in seconds, so that a train gives the same numbers at any sampling rate.
 
-``log_isi``          share of the inter-spike intervals in each bin of log(interval).
-``acg_3d``           the autocorrelogram in rows of the firing rate around the spike that lags are counted from (Beau et
-                     al., Cell 2025). The rate around a spike is 1 / interval, a step function of time, averaged over
-                     250 ms; spikes are ranked by it and cut into ten rows of equally many. Each number is the rate of
-                     spikes at this lag, before or after, over the mean rate of the unit: 1 for a Poisson process at
-                     lags beyond the 250 ms, and in the mean over rows at all lags. Of lags that reach over the end of a
-                     segment only the part inside is waited for.
-``spike_scalogram``  the real Mexican hat at 2 to 200 Hz in the L2 norm on blocks of 10 s of the binned train. Its mean
-                     square over the mean rate is the wavelet variance of a point process (Lowen and Teich, Fractal-
-                     Based Point Processes, 2005, chapter 5, who take the Haar wavelet): 1 for a Poisson process at all
-                     frequencies, above 1 where spikes cluster, below where they keep apart. A train has no stimulus
-                     onset to count time from, so that the parts of a block, 1 s each, are put in the order of their
-                     power: how much power, and how steady. Numbers are roots of means over blocks. Blocks lie so far
-                     from the ends of a segment that no wavelet reaches over them.
+``log_isi``
+    share of the inter-spike intervals in each bin of log(interval).
+``acg_3d``
+    the autocorrelogram in rows of the firing rate around the spike that lags are counted from (Beau et
+    al., Cell 2025). The rate around a spike is 1 / interval, a step function of time, averaged over
+    250 ms; spikes are ranked by it and cut into ten rows of equally many. Each number is the rate of
+    spikes at this lag, before or after, over the mean rate of the unit: 1 for a Poisson process at
+    lags beyond the 250 ms, and in the mean over rows at all lags. Of lags that reach over the end of a
+    segment only the part inside is waited for.
+``spike_scalogram``
+    the real Mexican hat at 2 to 200 Hz in the L2 norm on blocks of 10 s of the binned train. Its mean
+    square over the mean rate is the wavelet variance of a point process (Lowen and Teich, Fractal-
+    Based Point Processes, 2005, chapter 5, who take the Haar wavelet): 1 for a Poisson process at all
+    frequencies, above 1 where spikes cluster, below where they keep apart. A train has no stimulus
+    onset to count time from, so that the parts of a block, 1 s each, are put in the order of their
+    power: how much power, and how steady. Numbers are roots of means over blocks. Blocks lie so far
+    from the ends of a segment that no wavelet reaches over them.
 """
 
 from collections.abc import Sequence

@@ -21,30 +21,38 @@ from interrupted_calls import FOLDER, interrupted_then_again, slow_steps_of_trai
 
 
 def start(code, *arguments):
-    """A process of its own group that runs `code` with arguments in sys.argv[1:]; the first is a folder."""
+    """A process of its own group that runs `code` with arguments in sys.argv[1:]; the first is a folder.
+
+    What it says of errors goes to a file, which unlike a pipe is never full: see :func:`errors_of`.
+    """
     text = HEADER + "if __name__ == '__main__':\n" + textwrap.indent(textwrap.dedent(code), "    ")
     path = Path(arguments[0]) / f"script_{time.monotonic_ns()}.py"
     path.write_text(text)
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": "1",
-        "SI_NEUROML_FAULTS": str(arguments[0]),
-    }
-    return subprocess.Popen(
-        [sys.executable, str(path), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
+    environment = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "SI_NEUROML_FAULTS": str(arguments[0])}
+    with open(path.with_suffix(".errors"), "wb") as errors:
+        return subprocess.Popen(
+            [sys.executable, str(path), *map(str, arguments)],
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=os.environ | environment,
+            start_new_session=True,
+        )
+
+
+def errors_of(process):
+    """What it has written to stderr so far."""
+    return Path(process.args[1]).with_suffix(".errors").read_text()
 
 
 def wait_for(path, process, seconds=120):
     """Wait until a file is there."""
     end = time.monotonic() + seconds
-    while not Path(path).exists():
-        assert process.poll() is None, process.communicate()[1]
+    while True:
+        # asked for first: a process may leave the file as the last thing it does
+        ended = process.poll() is not None
+        if Path(path).exists():
+            return
+        assert not ended, errors_of(process)
         assert time.monotonic() < end, f"{path} did not appear in {seconds} s"
         time.sleep(0.02)
 
@@ -56,10 +64,9 @@ def interrupt(process):
 
 def kill(process):
     """Whatever a test left behind, so that a failure does not go on in the background."""
-    for _ in members(process.pid):
+    if members(process.pid):
         os.killpg(process.pid, signal.SIGKILL)
-        break
-    process.communicate()
+    process.wait()
 
 
 def members(group):

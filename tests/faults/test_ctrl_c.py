@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fault_scripts import group_is_gone, interrupt, kill, members, start, wait_for
+from fault_scripts import errors_of, group_is_gone, interrupt, kill, members, start, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals to a group of processes")
 
@@ -73,7 +73,8 @@ for format, folder in (("binary_folder", FOLDER / "analyzer"), ("zarr", FOLDER /
     try:
         interrupted_then_again(lambda: analyzer.compute(name, **job), format, check, last=format == "zarr")
     finally:
-        found = si.load_sorting_analyzer(folder).get_extension(name).get_data()
+        analyzer = si.load_sorting_analyzer(folder)
+        found = analyzer.get_extension(name).get_data()
         assert len(found) == len(sorting.to_spike_vector()) and (found["x_std"] > 0).all()
 """
 
@@ -115,9 +116,9 @@ def run_and_interrupt(code, folder, *arguments, names):
             wait_for(folder / f"{name}_again", process)
             if name != names[-1]:
                 assert members(process.pid) == [process.pid]
-        errors = process.communicate(timeout=LIMIT_S)[1]
-        assert process.returncode == -signal.SIGINT
-        assert errors.rstrip().endswith("KeyboardInterrupt")
+        process.wait(LIMIT_S)
+        assert process.returncode == -signal.SIGINT, errors_of(process)
+        assert errors_of(process).rstrip().endswith("KeyboardInterrupt")
         assert group_is_gone(process)
     finally:
         kill(process)

@@ -4,7 +4,7 @@ import shutil
 import time
 
 import pytest
-from fault_scripts import kill, start, wait_for
+from fault_scripts import errors_of, kill, start, wait_for
 
 from si_neuroml.modelfiles import load_model, save_model
 
@@ -48,8 +48,7 @@ def test_a_reader_among_two_writers_gets_a_whole_model(models, tmp_path):
             found.append(load_model(home / "model")["digest"])
         (tmp_path / "end").touch()
         for writer in writers:
-            _, errors = writer.communicate(timeout=60)
-            assert writer.returncode == 0, errors
+            assert writer.wait(60) == 0, errors_of(writer)
     finally:
         for writer in writers:
             kill(writer)
