@@ -34,7 +34,7 @@ def evaluate_cell_type_models(
     num_folds: int = 5,
     baselines: bool = True,
     reference: str | None = None,
-    probe: bool = True,
+    probe: bool | Sequence[str] = True,
     num_resamples: int = 1000,
     seed: int = 0,
     report: Callable[[str], None] | None = None,
@@ -64,8 +64,8 @@ def evaluate_cell_type_models(
     reference : str, optional
         What the others are compared with. Default: "features" where it is a model, else "logistic_regression", else the
         first.
-    probe : bool, default: True
-        Whether to ask what tells the data set, where there are several.
+    probe : bool or sequence of str, default: True
+        Whether to ask what tells the data set, where there are several; names: of these inputs only.
     num_resamples, seed : int, default: 1000, 0
         Of the intervals over donors; the seed also of folds and models.
     report : function of str, optional
@@ -106,7 +106,7 @@ def evaluate_cell_type_models(
     columns = ["difference", "low", "high", "clears"]
     index = pd.MultiIndex.from_tuples(against, names=["split", "model"]) if against else None
     against = pd.DataFrame(list(against.values()), index=index, columns=columns)
-    probes = _probes(dataset, entries, options, report) if probe else {}
+    probes = _probes(dataset, entries, probe, options, report) if probe else {}
     return CellTypeEvaluation(
         types, scores, dataset_scores, probabilities, named, drawn, dataset.labels, probes, reference, against
     )
@@ -209,11 +209,11 @@ def _against(dataset, probabilities, split, types, reference, options):
     return found
 
 
-def _probes(dataset, entries, options, report):
+def _probes(dataset, entries, names, options, report):
     """What tells the data set: features, images, each stream, and features that a model was restricted to."""
     if dataset.labelled().cells["dataset"].nunique() < 2:
         return {}
-    asked = {name: (name, None) for name in dataset.stream_names}
+    asked = {name: (name, None) for name in (dataset.stream_names if names is True else names)}
     for name, entry in entries.items():
         chosen = entry.get("feature_names") if isinstance(entry, Mapping) else None
         if chosen is not None:

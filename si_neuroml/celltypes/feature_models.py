@@ -31,9 +31,7 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):
     method : str, default: "hist_gradient_boosting"
         Of scikit-learn, or "lightgbm", which must be installed to fit.
     options : dict, optional
-        Keywords of ``HistGradientBoostingClassifier`` or ``LGBMClassifier``; and ``num_members`` (default 1), of how
-        many fits with seeds of their own the logits are the mean. They differ where rows or columns are drawn, such as
-        with ``max_features=0.5``, or LightGBM's ``subsample=0.7, subsample_freq=1``.
+        Keywords of ``HistGradientBoostingClassifier`` or ``LGBMClassifier``.
     class_weight_power : float, default: 1
         0: every cell counts the same; 1: every class does.
     seed : int, default: 0
@@ -67,16 +65,10 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):
         weights = weights * class_weights(labels, self.class_weight_power)
         grow = _grow_scikit if self.method == "hist_gradient_boosting" else _grow_lightgbm
         options = BOOSTING_DEFAULTS[self.method] | (self.options or {})
-        number = options.pop("num_members", 1)
-        if not (isinstance(number, int | np.integer) and number > 0):
-            raise InputError(f"num_members must be a whole number from 1 on, got {number!r}.")
-        X_double = X.astype("float64")
         try:
-            members = [grow(X_double, labels, weights, options, self.seed + k) for k in range(number)]
+            self.trees_, self.cover_ = grow(X.astype("float64"), labels, weights, options, self.seed)
         except (TypeError, ValueError) as error:  # the library's own, on a keyword or value that it does not take
             raise InputError(f"Settings of {self.method!r} cannot be used: {error}") from error
-        self.trees_ = TreeArrays.mean_of([trees for trees, _ in members])
-        self.cover_ = np.concatenate([cover for _, cover in members])
         self.n_features_in_ = X.shape[1]
         return self
 

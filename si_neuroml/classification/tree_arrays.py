@@ -5,7 +5,6 @@ missing value goes where ``missing_left`` says) or, where ``left`` is negative, 
 ``-1 - left`` of ``values``.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -75,24 +74,6 @@ class TreeArrays:
                 parts.append((*shared, nodes["value"][is_leaf][:, None]))
                 outputs.append(output)
         return cls._joined(parts, np.array(outputs), np.asarray(boosting._baseline_prediction, dtype="float64").ravel())
-
-    @classmethod
-    def mean_of(cls, models: "Sequence[TreeArrays]") -> Self:
-        """All trees of several models with the same classes, so that the sums are the mean of theirs."""
-        nodes = np.cumsum([0, *(len(one.feature) for one in models)])[:-1]
-        leaves = np.cumsum([0, *(len(one.values) for one in models)])[:-1]
-        shifted = list(zip(models, nodes, leaves, strict=True))
-        parts = {name: np.concatenate([getattr(one, name) for one in models]) for name in cls.__dataclass_fields__}
-        left = [np.where(one.left < 0, one.left - leaf, one.left + node) for one, node, leaf in shifted]
-        right = [np.where(one.left < 0, one.right, one.right + node) for one, node, _ in shifted]
-        changed = {
-            "left": np.concatenate(left).astype("int32"),
-            "right": np.concatenate(right).astype("int32"),
-            "roots": np.concatenate([one.roots + node for one, node, _ in shifted]).astype("int32"),
-            "values": parts["values"] / len(models),
-            "baseline": np.mean([one.baseline for one in models], axis=0),
-        }
-        return cls(**(parts | changed))
 
     @classmethod
     def _joined(cls, parts, outputs, baseline):

@@ -149,20 +149,3 @@ def test_bad_settings_are_refused():
     model = BoostedTrees(options={"max_iter": 2}).fit(X, labels)
     with pytest.raises(InputError, match="4"):
         model.predict_proba(X[:, :2])
-
-
-@pytest.mark.parametrize("num_classes", [2, 3])
-def test_members_are_averaged_and_their_contributions_too(num_classes):
-    """Each member draws features by a seed of its own; saved as arrays they are one model."""
-    options = {"max_iter": 6, "max_features": 0.5}
-    X, labels = rows(num_classes=num_classes)
-    several = BoostedTrees(options={**options, "num_members": 3}, seed=4).fit(X, labels)
-    alone = [BoostedTrees(options=options, seed=seed).fit(X, labels) for seed in (4, 5, 6)]
-    logits = [model.decision_function(X) for model in alone]
-    assert not np.allclose(logits[0], logits[1])
-    np.testing.assert_allclose(several.decision_function(X), np.mean(logits, axis=0), atol=1e-12)
-    contributions, expected = tree_contributions(several.trees_, several.cover_, X[:20])
-    sums = expected + contributions.sum(axis=1)
-    np.testing.assert_allclose(sums, several.trees_.sums(X[:20]), atol=1e-9)
-    with pytest.raises(InputError, match="num_members must be a whole number"):
-        BoostedTrees(options={"num_members": 0}).fit(X, labels)

@@ -17,7 +17,7 @@ def interrupted_then_again(call, name, check=lambda: None, *, last=False):
     """Call, be interrupted, look at what is left, and call again, as in a notebook; the last ends as in a script.
 
     Leaves the file "<name>_begun" when the call is at work, "<name>_interrupted" when the interruption came through,
-    and "<name>_again" when the second call has returned.
+    and "<name>_again" when the second call has returned; then waits for "<name>_seen".
     """
     (FOLDER / "slow").write_text(name)
     try:
@@ -30,8 +30,18 @@ def interrupted_then_again(call, name, check=lambda: None, *, last=False):
         (FOLDER / f"{name}_again").touch()
         if last:
             raise
+        # the next call starts processes of its own
+        _wait_for(FOLDER / f"{name}_seen")
     else:
         raise AssertionError(f"{name} took no notice of the interruption")
+
+
+def _wait_for(path, seconds=60):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{path} did not appear in {seconds} s")
+        time.sleep(0.02)
 
 
 def slow_steps_of_training():

@@ -43,7 +43,8 @@ quick = {"model_kwargs": {"max_epochs": 2}, "progress_bar": False}
 interrupted_then_again(lambda: si_neuroml.fit_region_classifier(dataset, "dmlp", **quick), "regions")
 
 recording, events = make_recording([6000], num_events=30)
-quick = {"training_kwargs": {"max_epochs": 2, "batch_size": 8}, "num_folds": 1, "progress_bar": False}
+short = {"max_epochs": 2, "batch_size": 8, "steps_per_epoch": 10}
+quick = {"training_kwargs": short, "num_folds": 1, "progress_bar": False}
 interrupted_then_again(lambda: si_neuroml.fit_event_detector(recording, events, **quick), "events", last=True)
 """
 
@@ -116,6 +117,7 @@ def run_and_interrupt(code, folder, *arguments, names):
             wait_for(folder / f"{name}_again", process)
             if name != names[-1]:
                 assert members(process.pid) == [process.pid]
+                (folder / f"{name}_seen").touch()
         process.wait(LIMIT_S)
         assert process.returncode == -signal.SIGINT, errors_of(process)
         assert errors_of(process).rstrip().endswith("KeyboardInterrupt")
