@@ -6,24 +6,38 @@ that follows the number of units and not that of spikes.
 
 With the ISIs I_1 .. I_n of a unit, pairs only of neighbours within a segment:
 
-``rate_mean_hz``, ``rate_log10_hz``  spikes per second of the session, and its logarithm
-``rate_fano``                 variance over mean of the spike counts in windows of 1 s
-``rate_presence``             share of windows of 60 s with a spike
-``isi_cv``                    standard deviation over mean of the ISIs (f8 of van Laar 2025)
-``isi_cv2``                   mean of 2 |I' - I| / (I' + I) (Holt et al. 1996)
-``isi_lv``                    3 times the mean of ((I - I') / (I + I'))^2 (Shinomoto et al. 2003)
-``isi_lvr``                   3 times the mean of (1 - 4 I I' / (I + I')^2) (1 + 4 R / (I + I')), R = 5 ms
-                              (Shinomoto et al. 2009)
-``isi_log10_mean``, ``isi_log10_sd``  of log10(ISI in s)
-``isi_refractory_fraction``   share of ISIs below 2.5 ms
-``burst_fraction``            share of spikes with an ISI below 6 ms before or after them (Mizuseki et al. 2011)
-``burst_size``                spikes per run of such ISIs; NaN without a run
-``burst_index``               (p - b) / max(p, b), with p the largest autocorrelogram bin below 10 ms and b the mean
-                              from 40 to 50 ms (Royer et al. 2012)
-``log_isi_00`` ...            share of ISIs per bin of log10(ISI), 10 bins per decade from 1 ms to 10 s; shorter and
-                              longer ones count in the first and last bin
-``acg_00`` ...                autocorrelogram at lags of 0-1, 1-2, 2-3, 3-4, 4-6, 6-10, 10-16, ... 631-1000 ms: pairs
-                              per ms of lag, divided by their mean from 0 to 1000 ms
+``rate_mean_hz``, ``rate_log10_hz``
+    spikes per second of the session, and its logarithm
+``rate_fano``
+    variance over mean of the spike counts in windows of 1 s
+``rate_presence``
+    share of windows of 60 s with a spike
+``isi_cv``
+    standard deviation over mean of the ISIs (f8 of van Laar 2025)
+``isi_cv2``
+    mean of 2 abs(I' - I) / (I' + I) (Holt et al. 1996)
+``isi_lv``
+    3 times the mean of ((I - I') / (I + I'))^2 (Shinomoto et al. 2003)
+``isi_lvr``
+    3 times the mean of (1 - 4 I I' / (I + I')^2) (1 + 4 R / (I + I')), R = 5 ms
+    (Shinomoto et al. 2009)
+``isi_log10_mean``, ``isi_log10_sd``
+    of log10(ISI in s)
+``isi_refractory_fraction``
+    share of ISIs below 2.5 ms
+``burst_fraction``
+    share of spikes with an ISI below 6 ms before or after them (Mizuseki et al. 2011)
+``burst_size``
+    spikes per run of such ISIs; NaN without a run
+``burst_index``
+    (p - b) / max(p, b), with p the largest autocorrelogram bin below 10 ms and b the mean
+    from 40 to 50 ms (Royer et al. 2012)
+``log_isi_00`` ...
+    share of ISIs per bin of log10(ISI), 10 bins per decade from 1 ms to 10 s; shorter and
+    longer ones count in the first and last bin
+``acg_00`` ...
+    autocorrelogram at lags of 0-1, 1-2, 2-3, 3-4, 4-6, 6-10, 10-16, ... 631-1000 ms: pairs
+    per ms of lag, divided by their mean from 0 to 1000 ms
 
 Lags are logarithmic because what tells trains apart, refractoriness, bursts and rhythms, takes place over three orders
 of magnitude, and because a hundred bins of 1 ms are mostly noise.
