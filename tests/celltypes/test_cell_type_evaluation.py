@@ -13,7 +13,9 @@ from si_neuroml.celltypes.cell_streams import CellStream
 from si_neuroml.celltypes.dataset import CellDataset
 from si_neuroml.celltypes.dataset_probe import dataset_probe
 from si_neuroml.celltypes.evaluation import evaluate_cell_type_models
+from si_neuroml.celltypes.feature_streams import feature_ensemble, with_feature_streams
 from si_neuroml.celltypes.features import EP_FEATURE_NAMES
+from si_neuroml.celltypes.fit import fit_cell_type_classifier
 from si_neuroml.celltypes.onset_free import onset_dependent, onset_free
 from si_neuroml.celltypes.splits import CellSplit, holdout_split, split_cells, transfer_split
 from si_neuroml.errors import InputError
@@ -360,6 +362,30 @@ def test_models_of_the_room_side_by_side():
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+def test_fusion_of_models_of_other_kinds_on_the_same_features():
+    """A type by the sum of ten features is easy for a line and hard for trees: the fusion gives the line the say."""
+    rng, num = np.random.default_rng(0), 300
+    features = rng.normal(size=(num, 10))
+    codes = (features.sum(axis=1) > 0).astype(int)
+    table = pd.DataFrame(
+        {"cell_id": np.arange(num), "label": TYPES[codes], "donor": [f"d{k}" for k in rng.integers(0, 10, num)]}
+    )
+    plain = CellDataset(table, None, features, tuple(f"f{k}" for k in range(10)))
+    data = with_feature_streams(plain)
+    np.testing.assert_array_equal(data.streams["features_linear"].values, plain.features)
+    ensemble = feature_ensemble(data, max_iter=20)
+    ensemble["stream_kwargs"]["features_forest"]["n_estimators"] = 20
+    models = {"trees": {"model": "features", "feature_kwargs": {"max_iter": 20}}, "fused": ensemble}
+    found = evaluate_cell_type_models(data, models, splits=["donor"], num_folds=2, reference="trees", **QUIET)
+    assert found.against_reference.loc[("donor", "fused"), "clears"]
+    assert found.scores["donor", "fused"].values["balanced_accuracy"] > 0.92
+    classifier = fit_cell_type_classifier(data, **ensemble, progress_bar=False)
+    assert set(classifier.streams) == {"features", "features_linear", "features_forest"}
+    assert classifier.fusion.weights[1] == max(classifier.fusion.weights)
+    with pytest.raises(InputError, match="no features"):
+        with_feature_streams(CellDataset(table))
+
+
 def test_stimulus_dependent_features_are_named_and_removed():
     names = ("threshold_t_ramp", "fast_trough_t_long_square", "latency", "threshold_i_ramp", "peak_v_ramp", "tau")
     assert onset_dependent(names) == {
@@ -448,6 +474,8 @@ def test_what_cannot_be_probed_is_refused():
         dataset_probe(data, "image")
     with pytest.raises(InputError, match=r"not \['sweeps'\]"):
         dataset_probe(data, ["features", "sweeps"])
+    asked = evaluate_cell_type_models(data, splits=["donor"], num_folds=2, num_resamples=10, probe=())
+    assert not asked.probes
     with pytest.warns(UserWarning, match="is not known"):
         evaluate_cell_type_models(lone, splits=["donor"], num_resamples=10)
     with pytest.raises(InputError, match="no features"):
