@@ -20,7 +20,7 @@ from si_neuroml.modelfiles import NamedModel, load_model, save_model
 from si_neuroml.modelformat import FORMAT_KEYS, INFO_FILE, TENSOR_FILE
 from si_neuroml.regions.dataset import RegionDataset
 
-fuzz = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALUES = st.sampled_from([None, True, -1, 0, 3, 10**30, -0.5, 1e300, "", "x", [], [1], [[1.0, 2.0]], {}, {"x": 1}])
 
 
@@ -119,7 +119,7 @@ def torch_file(request, tmp_path_factory):
     return path
 
 
-@settings(fuzz, max_examples=300)
+@settings(fuzz, max_examples=150)
 @given(damage=damages())
 def test_weights_of_torch_are_read_or_refused(torch_file, damage):
     _read_or_refused(torch_file, damage, read_torch_file, dict)
@@ -133,7 +133,7 @@ def dataset_file(request, tmp_path_factory):
     return path, type(dataset)
 
 
-@settings(fuzz, max_examples=300)
+@settings(fuzz, max_examples=150)
 @given(damage=damages())
 def test_datasets_are_read_or_refused(dataset_file, damage):
     path, kind = dataset_file
