@@ -127,7 +127,7 @@ def open_area_session(
     Raises
     ------
     InputError
-        When there is no such file, it holds no area, an area is incomplete, or the subject is not known.
+        When there is no such file, it is damaged, holds no area, an area is incomplete, or the subject is not known.
     """
     import h5py
 
@@ -139,7 +139,13 @@ def open_area_session(
     except OSError as error:
         raise InputError(f"{path} is not an HDF5 file, or is damaged: {error}.") from error
     with file:
-        yield _read(file, path, subject, recording, onsets_s)
+        try:
+            session = _read(file, path, subject, recording, onsets_s)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a damaged file brings about
+            raise InputError(f"{path} is not complete, or is damaged: {error}.") from error
+        yield session
 
 
 def _read(file, path, subject, recording, onsets_s):

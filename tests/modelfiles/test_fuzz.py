@@ -4,6 +4,7 @@ import functools
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.numpy
 import torch
@@ -18,7 +19,9 @@ from si_neuroml.celltypes.torch_files import read_torch_file
 from si_neuroml.errors import InputError, ModelFileError
 from si_neuroml.modelfiles import NamedModel, load_model, save_model
 from si_neuroml.modelformat import FORMAT_KEYS, INFO_FILE, TENSOR_FILE
+from si_neuroml.regions.area_hdf5 import open_area_session, write_area_file
 from si_neuroml.regions.dataset import RegionDataset
+from si_neuroml.regions.session import Session
 
 fuzz = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALUES = st.sampled_from([None, True, -1, 0, 3, 10**30, -0.5, 1e300, "", "x", [], [1], [[1.0, 2.0]], {}, {"x": 1}])
@@ -138,6 +141,26 @@ def dataset_file(request, tmp_path_factory):
 def test_datasets_are_read_or_refused(dataset_file, damage):
     path, kind = dataset_file
     _read_or_refused(path, damage, kind.load, RegionDataset | CellDataset)
+
+
+@pytest.fixture(scope="module")
+def area_file(tmp_path_factory):
+    units = region_dataset().units.iloc[:6].assign(subject="x", recording="x")
+    session = Session(units, np.linspace(0.1, 9.0, 60), np.arange(0, 61, 10), 10.0)
+    path = tmp_path_factory.mktemp("areas") / "areas.h5"
+    write_area_file(session, path)
+    return path
+
+
+# the same damage in every run: what meets it is a library in C
+@settings(fuzz, max_examples=150, derandomize=True)
+@given(damage=damages())
+def test_area_files_are_opened_or_refused(area_file, damage):
+    def units_of(path):
+        with open_area_session(path) as session:
+            return session.units
+
+    _read_or_refused(area_file, damage, units_of, pd.DataFrame)
 
 
 def _read_or_refused(path, damage, read, kind):
