@@ -45,6 +45,7 @@ _PUBLIC = {
     "save_model": ".modelfiles",
     "search_cell_type_classifier": ".celltypes.search",
     "search_event_detector": ".events.search",
+    "search_on_cluster": ".cluster_search",
     "search_region_classifier": ".regions.search",
     "set_threshold_from_recording": ".events.without_labels",
     "stream_ablation": ".celltypes.ablation",

@@ -112,12 +112,11 @@ def _run_session(function, session, folder):
     draft.mkdir(parents=True)
     try:
         function(session, draft)
-        try:
-            os.rename(draft, folder)
-        except OSError:
-            # two workers may do one session, after a lost connection: the second finds the first one's folder
-            if not folder.is_dir():
-                raise
+        os.rename(draft, folder)
+    except Exception:
+        # two workers may do one session, after a lost connection or for two clients: the first one's folder counts
+        if not folder.is_dir():
+            raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return time.perf_counter() - start

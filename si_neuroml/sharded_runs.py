@@ -7,14 +7,16 @@ client and workers share.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from spikeinterface.core.job_tools import ensure_n_jobs, fix_job_kwargs
 
-from .cluster import Task, check_names, open_client, run_tasks
+from .cluster import Task, check_names, hold_on_cluster, open_client, run_tasks
 from .errors import ClusterError, InputError
+from .folderlock import folder_lock
 from .sharding import compute_shard, merge_shards, plan_shards, read_lengths, remove_shards
 from .wholefile import whole_file
 
@@ -81,7 +83,8 @@ def run_sharded(
     InputError
         On parameters that cannot be used, a recording in memory, or a folder with results of another job.
     ClusterError
-        When no scheduler answers, or a shard fails after all retries. What was finished is kept.
+        When no scheduler answers, another process is at work on the folder, or a shard fails after all retries. What
+        was finished is kept.
     MissingDependencyError
         Without Dask.
     """
@@ -144,8 +147,16 @@ def _run(
         _check_describable(recording, name)
         options = {"shard_duration_s": shard_duration_s, "job_kwargs": job_kwargs}
         jobs[name] = plan_shards(recording, nodes, folder / name, **options)
-    for job in jobs.values():
-        _claim(job, overwrite)
+    with ExitStack() as locks:
+        for job in jobs.values():
+            _lock(job, locks)
+            _claim(job, overwrite)
+        _compute_and_merge(jobs, client, names, int(retries), job_kwargs)
+        return {name: _results(job, gather_mode, squeeze_output) for name, job in jobs.items()}
+
+
+def _compute_and_merge(jobs, client, names, retries, job_kwargs):
+    """Bring every job to its results, or raise after all that can be finished is."""
     missing = {name: job.missing() for name, job in jobs.items() if _finished(job) is None}
     failed = {}
     if any(missing.values()):
@@ -156,7 +167,14 @@ def _run(
         if not any(name == of for of, _ in failed):
             _finish(jobs[name], names)
     _raise_failed(failed, jobs, retries)
-    return {name: _results(job, gather_mode, squeeze_output) for name, job in jobs.items()}
+
+
+def _lock(job, locks):
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        locks.enter_context(folder_lock(job.folder, wait=False))
+    except BlockingIOError as error:
+        raise ClusterError(f"{error} Wait until it has ended (what it finishes is used then), or stop it.") from None
 
 
 def _compute(client, jobs, missing, retries, progress_bar):
@@ -165,13 +183,12 @@ def _compute(client, jobs, missing, retries, progress_bar):
     for name, indices in missing.items():
         if indices:
             job = jobs[name]
-            # in the graph, unlike scattered data, it is not lost with the worker that holds it
-            pipeline = client.submit(_hold, job.recording, job.nodes, pure=False)
+            pipeline = hold_on_cluster(client, job.recording, job.nodes)
             tasks |= {
                 (name, index): Task(_compute_shard, (pipeline, job.shards[index], str(job.path(index)), job.digest))
                 for index in indices
             }
-    options = {"retries": int(retries), "description": "shards", "progress_bar": progress_bar}
+    options = {"retries": retries, "description": "shards", "progress_bar": progress_bar}
     for (name, index), _, error in run_tasks(client, tasks, **options):
         if error is not None:
             failed[name, index] = error
@@ -193,10 +210,6 @@ def _raise_failed(failed, jobs, retries):
         f"{len(failed)} of {sum(len(job.shards) for job in jobs.values())} shards failed after {retries} retries. The "
         f"first, {where}: {type(error).__name__}: {error}. The others are kept: mend the cause and call again to go on."
     ) from error
-
-
-def _hold(recording, nodes):
-    return recording, nodes
 
 
 def _compute_shard(pipeline, slices, path, digest):

@@ -3,16 +3,16 @@
 The files are written to a hidden sibling, ``.<name>.arriving``, which is then moved into place. A folder that is being
 replaced is first moved aside, to ``.<name>.leaving``, and removed last. At every moment either the old or the new
 folder is complete under one of these names: :func:`readable_folder` finds it, and the next write cleans up. Writers of
-one folder take turns, by a lock on ``.<name>.lock`` that the system drops when its holder dies.
+one folder take turns.
 """
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import InputError
+from .folderlock import folder_lock
 
 __all__ = ["readable_folder", "write_whole_folder"]
 
@@ -37,7 +37,7 @@ def write_whole_folder(folder: Path, contents: dict[str, bytes], *, overwrite: b
         If the disk refuses, for instance because it is full.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(folder):
+    with folder_lock(folder):
         _write(folder, contents, overwrite)
 
 
@@ -84,44 +84,6 @@ def _write(folder, contents, overwrite):
     finally:
         with suppress(OSError):  # a leftover that cannot be removed now is removed by the next write
             _settle(folder, set(contents))
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Wait until no other process holds the folder's lock file, hold it, and remove it in the end."""
-    path = folder.with_name(f".{folder.name}.lock")
-    while True:
-        with open(path, "a") as file:
-            _wait_for(file)
-            if not _is_still(file, path):
-                continue
-            try:
-                yield
-            finally:
-                with suppress(OSError):  # Windows does not remove open files
-                    path.unlink()
-            return
-
-
-def _is_still(file, path):
-    """Whether the open file has its name: who held it before has removed it, and another process may have a new one."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _wait_for(file):
-    """Lock a file; on disks that know no locks, go on without."""
-    with suppress(OSError):
-        try:
-            import fcntl
-        except ImportError:
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _siblings(folder: Path) -> tuple[Path, Path]:

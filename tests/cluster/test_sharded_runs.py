@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,18 @@ def test_results_of_another_job_are_not_replaced_unasked(saved_recording, client
     replaced = run(saved_recording, other, tmp_path, client, overwrite=True)
     assert_equal(replaced, whole(saved_recording, other))
     assert len(replaced[0]) < len(first[0])
+
+
+def test_two_clients_do_not_work_in_one_folder(saved_recording, client, tmp_path):
+    nodes = troughs(saved_recording, tmp_path / "log", "wait")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(run, saved_recording, nodes, tmp_path / "out", client)
+        wait_until(lambda: list((tmp_path / "out").glob("shard_*.npz")), 60)
+        with pytest.raises(ClusterError, match=r"Another process is at work on .*out. Wait until it has ended"):
+            run(saved_recording, nodes, tmp_path / "out", client)
+        assert_equal(first.result(), whole(saved_recording, troughs(saved_recording, tmp_path / "log2")))
+    assert not list(tmp_path.glob(".*"))  # the lock is gone
+    assert_equal(run(saved_recording, nodes, tmp_path / "out", client), first.result())
 
 
 def test_refusals(saved_recording, client, tmp_path):
