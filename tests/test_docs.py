@@ -1,5 +1,6 @@
 """The pages and the code say the same names."""
 
+import fnmatch
 import re
 from pathlib import Path
 
@@ -23,3 +24,11 @@ def test_names_in_pages_exist(page):
     assert {name for name in names if not hasattr(si_neuroml, name)} == set()
     for target in re.findall(r"\]\(([^):#]+\.md)(?:#[\w-]*)?\)", text):
         assert (page.parent / target).exists(), target
+
+
+def test_architecture_page_names_every_file():
+    named = re.findall(r"`([\w*]+\.py)`", (ROOT / "docs" / "architecture.md").read_text())
+    files = {path.name for path in (ROOT / "si_neuroml").rglob("*.py")} - {"__init__.py"}
+    assert {name for name in files if not any(fnmatch.fnmatch(name, pattern) for pattern in named)} == set()
+    others = {path.name for path in (ROOT / "training").rglob("*.py")} | {"__init__.py"}
+    assert {pattern for pattern in named if not fnmatch.filter(files | others, pattern)} == set()

@@ -7,9 +7,23 @@ import numpy as np
 from si_neuroml.celltypes.stimulus import step_stimuli
 from si_neuroml.celltypes.sweeps import sweeps_from_arrays
 
+RATE = 20_000.0
 REST, RESISTANCE, TAU_S = -70.0, 0.1, 0.010  # mV, mV / pA, s
 RISE_S, FALL_S, HEIGHT, TROUGH = 0.0004, 0.0008, 80.0, 10.0  # of a spike: straight lines, mV
 TROUGH_S = 0.006  # its recovery
+
+
+def currents(amplitudes, *, rate=RATE, onset=0.2, duration=0.5, total=0.9, holding=-20.0, pulses=(), noise=0.0, seed=0):
+    """Steps above holding; ``pulses``: further (start, stop, amplitude) in seconds."""
+    at = np.arange(round(total * rate)) / rate + 0.25 / rate
+    rng = np.random.default_rng(seed)
+    out = []
+    for amplitude in amplitudes:
+        current = holding + amplitude * ((at >= onset) & (at < onset + duration))
+        for start, stop, level in pulses:
+            current = current + level * ((at >= start) & (at < stop))
+        out.append(current + noise * rng.standard_normal(len(at)))
+    return out
 
 
 def make_sweep(
