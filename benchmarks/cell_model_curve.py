@@ -61,7 +61,7 @@ def trained(number, arguments):
         command = [sys.executable, "-m", "training.train_posterior", "--scenes", arguments.scenes, "--out", str(out)]
         options = ["--groups", "kept", "--steps", str(arguments.steps), "--cell-models", *names]
         subprocess.run([*command, *options], check=True)
-    return export(out, Path(arguments.scenes), out / "model")
+    return export(out, [Path(arguments.scenes)], out / "model")
 
 
 def score(name, models, probe, seed, arguments):

@@ -1,6 +1,5 @@
 """Learn from donors left out: temperatures, fusion, the threshold of "unknown", and how far cells of training lie."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from ..classification.folds import group_folds, mean_log_loss
+from ..classification.label_threshold import threshold_for_accuracy
 from ..classification.preparation import Preparation
 from ..classification.probability_calibration import TemperatureCalibration
 from ..errors import TrainingError
@@ -224,18 +224,7 @@ def _threshold(probabilities, labels, is_calibrated, unknown_below, accuracy):
     if accuracy is None:
         default = 0.5 if is_calibrated else 0.0
         return default if unknown_below is None else unknown_below
-    highest, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    order = np.argsort(-highest, kind="stable")
-    reached = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    # cells of one probability are given together or not at all
-    last = np.append(np.diff(highest[order]) != 0, True)
-    enough = np.flatnonzero(last & (reached >= accuracy))
-    if len(enough):
-        return float(highest[order[enough[-1]]])
-    best = int(np.argmax(np.where(last, reached, -1.0)))
-    text = f"No threshold makes {accuracy:.0%} of the labels right on held-out cells; the best, taken here,"
-    warnings.warn(f"{text} makes {reached[best]:.0%} of {best + 1} right.", UserWarning, stacklevel=4)
-    return float(highest[order[best]])
+    return threshold_for_accuracy(probabilities, labels, accuracy, "cells")
 
 
 def _scores(probabilities, labels):

@@ -5,14 +5,14 @@ by the number at the end of their names. Descriptions are not read: some files c
 """
 
 import re
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError, MissingDependencyError
+from ..errors import InputError
+from ..nwbfiles import open_nwb
 from .sweeps import CellSweeps, sweeps_from_arrays
 
 if TYPE_CHECKING:
@@ -56,28 +56,8 @@ def read_icephys_nwb(
     MissingDependencyError
         Without pynwb.
     """
-    try:
-        from pynwb import NWBHDF5IO
-    except ImportError as error:
-        raise MissingDependencyError("pynwb", "nwb") from error
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    with warnings.catch_warnings():
-        # files bring the extensions they were written with, in other versions than are installed
-        warnings.simplefilter("ignore", UserWarning)
-        try:
-            io = NWBHDF5IO(path, "r")
-        except OSError as error:
-            raise InputError(f"{path} is not an HDF5 file, or is damaged: {error}.") from error
-        with io:
-            try:
-                nwbfile = io.read()
-            except Exception as error:
-                # pynwb's own errors are of many kinds
-                raise InputError(f"{path} cannot be read as NWB: {type(error).__name__}: {error}") from error
-            parts = _parts(nwbfile, path.name, electrode, protocol, cell_id)
+    with open_nwb(path) as nwbfile:
+        parts = _parts(nwbfile, Path(path).name, electrode, protocol, cell_id)
     return sweeps_from_arrays(**parts, units=units)
 
 

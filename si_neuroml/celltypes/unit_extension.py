@@ -14,6 +14,7 @@ from spikeinterface.core.sortinganalyzer import AnalyzerExtension, SortingAnalyz
 from spikeinterface.core.template_tools import get_dense_templates_array
 
 from ..errors import InputError
+from ..wholeextension import WholeExtension
 from .cell_streams import CellStream
 from .dataset import CellDataset
 from .unit_settings import TRAIN_STREAMS, UNIT_STREAMS, WAVEFORM_STREAMS, UnitStreamSettings
@@ -25,7 +26,7 @@ __all__ = ["SCALOGRAMS", "ComputeUnitScalograms", "compute_unit_scalograms"]
 SCALOGRAMS = "unit_scalograms"
 
 
-class ComputeUnitScalograms(AnalyzerExtension):
+class ComputeUnitScalograms(WholeExtension, AnalyzerExtension):
     """Scalograms, autocorrelograms, intervals and waveforms of every unit, for the classification of cell types.
 
     Parameters

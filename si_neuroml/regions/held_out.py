@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..classification.folds import OutOfFold, group_folds, macro_auc, mean_log_loss
+from ..classification.label_threshold import threshold_for_accuracy
 from ..classification.probability_calibration import fit_calibration
 from ..errors import TrainingError
 from ..training import progress
@@ -178,23 +179,12 @@ def _tuned_depth(depth, probabilities, dataset, labels, groups, prior):
 
 
 def _threshold(probabilities, labels, is_calibrated, unknown_below, accuracy, coverage):
-    highest, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     if coverage is not None:
-        return float(np.quantile(highest, 1.0 - coverage))
+        return float(np.quantile(probabilities.max(axis=1), 1.0 - coverage))
     if accuracy is None:
         default = 0.5 if is_calibrated else 0.0
         return default if unknown_below is None else unknown_below
-    order = np.argsort(-highest, kind="stable")
-    reached = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    # units of one probability are given together or not at all
-    last = np.append(np.diff(highest[order]) != 0, True)
-    enough = np.flatnonzero(last & (reached >= accuracy))
-    if len(enough):
-        return float(highest[order[enough[-1]]])
-    best = int(np.argmax(np.where(last, reached, -1.0)))
-    text = f"No threshold makes {accuracy:.0%} of the labels right on held-out units; the best, taken here,"
-    warnings.warn(f"{text} makes {reached[best]:.0%} of {best + 1} right.", UserWarning, stacklevel=4)
-    return float(highest[order[best]])
+    return threshold_for_accuracy(probabilities, labels, accuracy, "units")
 
 
 def _scores(probabilities, labels, scored):

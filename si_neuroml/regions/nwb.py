@@ -13,7 +13,6 @@ Depth is the distance from the tip of the shank, in um: ``distance_from_probe_ti
 ``rel_y`` or ``probe_vertical_position`` of its electrode.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError, MissingDependencyError
+from ..errors import InputError
+from ..nwbfiles import open_nwb
 from .dataset_table import plain_column
 from .hierarchy import clean_acronym
 from .nwb_electrodes import electrode_rows, shank_names, unit_templates
@@ -72,30 +72,8 @@ def open_nwb_session(path: str | Path, **settings: Any) -> Iterator[Session]:
     MissingDependencyError
         Without pynwb.
     """
-    try:
-        from pynwb import NWBHDF5IO
-    except ImportError as error:
-        raise MissingDependencyError("pynwb", "nwb") from error
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    with warnings.catch_warnings():
-        # files bring the extensions they were written with, in other versions than are installed
-        warnings.simplefilter("ignore", UserWarning)
-        try:
-            io = NWBHDF5IO(path, "r")
-        except OSError as error:
-            raise InputError(f"{path} is not an HDF5 file, or is damaged: {error}.") from error
-    with io:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            try:
-                nwbfile = io.read()
-            except Exception as error:
-                # pynwb's own errors are of many kinds
-                raise InputError(f"{path} cannot be read as NWB: {type(error).__name__}: {error}") from error
-        yield read_nwb_session(nwbfile, name=path.name, **settings)
+    with open_nwb(path) as nwbfile:
+        yield read_nwb_session(nwbfile, name=Path(path).name, **settings)
 
 
 def read_nwb_session(

@@ -4,32 +4,30 @@ The labels are also written as properties of the units, ``predicted_brain_area``
 ``predicted_brain_area_probability``, which viewers and exports show. A ``brain_area`` that is there is never touched.
 """
 
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
-from spikeinterface.core.sortinganalyzer import AnalyzerExtension, SortingAnalyzer
+from spikeinterface.core.sortinganalyzer import AnalyzerExtension
 
-from ..errors import InputError
-from ..modelfiles import resolve_model
-from ..wholeextension import WholeExtension, set_unit_property
+from ..label_extension import LabelExtension
+from ..modelfiles import NamedModel
 from .extension import FEATURES
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = [
+    "KIND",
+    "LABEL_PROPERTY",
+    "PREDICTIONS",
+    "PROBABILITY_PROPERTY",
+    "ComputeRegionPredictions",
+    "compute_region_predictions",
+]
 
-__all__ = ["LABEL_PROPERTY", "PROBABILITY_PROPERTY", "ComputeRegionPredictions", "compute_region_predictions"]
-
-PREDICTIONS = "region_predictions"
-LABEL_PROPERTY, PROBABILITY_PROPERTY = "predicted_brain_area", "predicted_brain_area_probability"
-KIND = "region_classifier"
-# what has one row per unit in the data
-PER_UNIT = ("probabilities", "smoothed", "label", "probability")
-OUTPUTS = ("dataframe", "label", "probability", "probabilities", "smoothed")
+PREDICTIONS, KIND = "region_predictions", "region_classifier"
+LABEL_PROPERTY = "predicted_brain_area"
+PROBABILITY_PROPERTY = f"{LABEL_PROPERTY}_probability"
 
 
-class ComputeRegionPredictions(WholeExtension, AnalyzerExtension):
+class ComputeRegionPredictions(LabelExtension):
     """Brain region of every unit, with its probability.
 
     Parameters
@@ -57,103 +55,23 @@ class ComputeRegionPredictions(WholeExtension, AnalyzerExtension):
 
     extension_name = PREDICTIONS
     depend_on: ClassVar[list[str]] = [FEATURES]
-    need_recording = False
-    use_nodepipeline = False
-    need_job_kwargs = False
+    kind = KIND
+    fitted_by = "si_neuroml.fit_region_classifier"
+    property_name = LABEL_PROPERTY
+    per_unit = ("label", "probability", "probabilities", "smoothed")
+    columns_of = "smoothed"
 
     def _set_params(
         self,
-        model: str | Path | dict[str, Any] | None = None,
+        model: str | Path | NamedModel | None = None,
         smooth: bool = True,
         threshold: float | None = None,
         set_properties: bool = True,
     ) -> dict[str, Any]:
-        if model is None:
-            raise InputError(
-                "Name the classifier: model=folder, or one fitted with si_neuroml.regions.fit.fit_region_classifier."
-            )
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise InputError(f"threshold must be a probability from 0 to 1, got {threshold}.")
-        return {
-            "model": resolve_model(model, KIND),
-            "smooth": bool(smooth),
-            "threshold": None if threshold is None else float(threshold),
-            "set_properties": bool(set_properties),
-        }
+        return {**self._common_params(model, threshold, set_properties), "smooth": bool(smooth)}
 
-    def _run(self, verbose: bool = False) -> None:
-        if self._save_to_disk and self.sorting_analyzer.format != "memory" and self.params["model"]["folder"] is None:
-            warnings.warn(
-                "The classifier was never saved: once the analyzer is loaded again, units can be selected but not "
-                "merged or split. Call si_neuroml.save_model(classifier, folder) before.",
-                stacklevel=2,
-            )
-        self.data = self._predictions_of(self.sorting_analyzer)
-        self._set_unit_properties(self.sorting_analyzer, self.data, save=self._save_to_disk)
-
-    def _predictions_of(self, analyzer: SortingAnalyzer) -> dict[str, Any]:
-        features = analyzer.get_extension(FEATURES)
-        if features is None:
-            raise InputError(f"The analyzer has no {FEATURES!r} any more: compute them, or delete {PREDICTIONS!r}.")
-        model = resolve_model(self.params["model"], KIND)
-        threshold = self.params["threshold"]
-        dataset = features.get_dataset(region=None)
-        found = (model if threshold is None else model.with_threshold(threshold)).predict(
-            dataset, smooth=self.params["smooth"]
-        )
-        return {
-            "probabilities": found.probabilities,
-            "smoothed": found.smoothed,
-            "label": np.asarray(found.label, dtype="U"),
-            "probability": found.probability,
-            "classes": np.array(found.classes, dtype="U"),
-            "model": {"kind": model.kind, "digest": model["digest"]},
-        }
-
-    def _set_unit_properties(self, analyzer: SortingAnalyzer, data: dict[str, Any], *, save: bool) -> None:
-        if not self.params["set_properties"]:
-            return
-        for name, values in ((LABEL_PROPERTY, data["label"]), (PROBABILITY_PROPERTY, data["probability"])):
-            set_unit_property(analyzer, name, values, save=save)
-
-    def _get_data(self, outputs: str = "dataframe") -> "pd.DataFrame | np.ndarray":
-        if outputs not in OUTPUTS:
-            raise InputError(f"outputs must be one of {OUTPUTS}, got {outputs!r}.")
-        if outputs != "dataframe":
-            return np.asarray(self.data[outputs])
-        import pandas as pd
-
-        columns = {"label": np.asarray(self.data["label"]), "probability": np.asarray(self.data["probability"])}
-        smoothed = np.asarray(self.data["smoothed"])
-        columns |= {f"p_{name}": smoothed[:, k] for k, name in enumerate(self.classes)}
-        return pd.DataFrame(columns, index=self.sorting_analyzer.unit_ids)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Regions, in the order of the columns of the probabilities."""
-        return tuple(np.asarray(self.data["classes"]).tolist())
-
-    @property
-    def model_digest(self) -> str:
-        """Digest of the classifier that was used."""
-        return self.data["model"]["digest"]
-
-    def _select_units_extension_data(self, unit_ids):
-        rows = self.sorting_analyzer.sorting.ids_to_indices(unit_ids)
-        return {key: np.asarray(value)[rows] if key in PER_UNIT else value for key, value in self.data.items()}
-
-    def _merge_extension_data(
-        self, merge_unit_groups, new_unit_ids, new_sorting_analyzer, keep_mask=None, verbose=False, **job_kwargs
-    ):
-        return self._data_after_change(new_sorting_analyzer)
-
-    def _split_extension_data(self, split_units, new_unit_ids, new_sorting_analyzer, verbose=False, **job_kwargs):
-        return self._data_after_change(new_sorting_analyzer)
-
-    def _data_after_change(self, analyzer):
-        data = self._predictions_of(analyzer)
-        self._set_unit_properties(analyzer, data, save=True)
-        return data
+    def _predict(self, model: Any, source: AnalyzerExtension) -> Any:
+        return model.predict(source.get_dataset(region=None), smooth=self.params["smooth"])
 
 
 compute_region_predictions = ComputeRegionPredictions.function_factory()
