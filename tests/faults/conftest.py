@@ -1,12 +1,14 @@
 """A recording, its spikes and analyzers on the disk, as small as they can be."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import spikeinterface.full as si
 
+from si_neuroml.celltypes.fit import fit_cell_type_classifier
 from si_neuroml.modelfiles import save_model
 from si_neuroml.regions.dataset import RegionDataset
 from si_neuroml.regions.fit import fit_region_classifier
@@ -41,6 +43,21 @@ def classifier(region_dataset, tmp_path_factory):
     return model
 
 
+@pytest.fixture(scope="session")
+def cell_type_classifier(saved_sources, tmp_path_factory):
+    """A classifier of the sorted units themselves, by their intervals; half of them are said to be "Sst"."""
+    analyzer = si.create_sorting_analyzer(
+        si.load(saved_sources / "sorting"), si.load(saved_sources / "recording"), format="memory", job_kwargs=JOB
+    )
+    analyzer.compute("unit_scalograms", streams=["log_isi"], **JOB)
+    dataset = analyzer.get_extension("unit_scalograms").get_dataset()
+    known = {"label": ["Pvalb", "Sst"] * 10, "donor": np.repeat(["a", "b", "c", "d"], 5), "dataset": "lab"}
+    dataset = replace(dataset, cells=dataset.cells.assign(**known))
+    model = fit_cell_type_classifier(dataset, "log_isi", progress_bar=False)
+    save_model(model, tmp_path_factory.mktemp("models") / "cell_type_classifier")
+    return model
+
+
 @pytest.fixture(scope="session", params=["binary_folder", "zarr"])
 def analyzer_folder(request, saved_sources, tmp_path_factory):
     """Of an analyzer with templates and nothing of ours, in each format."""
@@ -49,6 +66,6 @@ def analyzer_folder(request, saved_sources, tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sources = si.load(saved_sources / "sorting"), si.load(saved_sources / "recording")
-        analyzer = si.create_sorting_analyzer(*sources, format=request.param, folder=folder, **JOB)
+        analyzer = si.create_sorting_analyzer(*sources, format=request.param, folder=folder, job_kwargs=JOB)
         analyzer.compute(["random_spikes", "templates"], **JOB)
     return folder

@@ -13,38 +13,45 @@ from fault_scripts import full_disk
 from si_neuroml.celltypes.dataset import CellDataset
 from si_neuroml.modelfiles import load_model, save_model
 from si_neuroml.regions.dataset import RegionDataset
-from si_neuroml.regions.predictions_extension import LABEL_PROPERTY, PROBABILITY_PROPERTY
 
 pytest.importorskip("resource")
 
 JOB = {"n_jobs": 1, "progress_bar": False}
 SPIKES, UNITS = "spike_location_posteriors", "unit_location_posteriors"
 FEATURES, PREDICTIONS = "region_features", "region_predictions"
-ALL = (SPIKES, UNITS, FEATURES, PREDICTIONS)
-CHILDREN = {SPIKES: {UNITS}, FEATURES: {PREDICTIONS}, UNITS: set(), PREDICTIONS: set()}
+SCALOGRAMS, CELL_TYPES = "unit_scalograms", "cell_type_predictions"
+ALL = (SPIKES, UNITS, FEATURES, PREDICTIONS, SCALOGRAMS, CELL_TYPES)
+CHILDREN = {name: set() for name in ALL} | {SPIKES: {UNITS}, FEATURES: {PREDICTIONS}, SCALOGRAMS: {CELL_TYPES}}
+LABELS = {PREDICTIONS: "predicted_brain_area", CELL_TYPES: "predicted_cell_type"}
 # bytes; the last is more than any file has
 LIMITS = (0, 600, 2000, 6000, 10_000_000)
 SAYS_WHY = r"File too large|No space left|could not be saved"
 
 
-def parameters(name, classifier, other=False):
+@pytest.fixture(scope="module")
+def classifiers(classifier, cell_type_classifier):
+    """By the extension that uses them."""
+    return {PREDICTIONS: classifier, CELL_TYPES: cell_type_classifier}
+
+
+def parameters(name, classifiers, other=False):
     """Of a computation, or of another one whose result differs."""
     onsets = [0.7, 1.9, 3.1]
     return {
         SPIKES: {**JOB, "peak_sign": "both" if other else "neg"},
         UNITS: {"source": "templates" if other else "spikes"},
         FEATURES: {**JOB, "events": onsets, "window_s": (-0.4, 0.4) if other else (-0.5, 0.5)},
-        PREDICTIONS: {"model": classifier["folder"], "threshold": 1.0 if other else 0.0},
-    }[name]
+        SCALOGRAMS: {**JOB, "streams": ["log_isi", "acg_3d"] if other else ["log_isi"]},
+    }.get(name) or {"model": classifiers[name]["folder"], "threshold": 1.0 if other else 0.0}
 
 
 @pytest.fixture(scope="module")
-def computed(analyzer_folder, classifier, tmp_path_factory):
+def computed(analyzer_folder, classifiers, tmp_path_factory):
     """(folder of an analyzer with all our extensions, their data)."""
     folder = copied(analyzer_folder, tmp_path_factory.mktemp("computed"), "all")
     analyzer = si.load_sorting_analyzer(folder)
     for name in ALL:
-        analyzer.compute(name, **parameters(name, classifier))
+        analyzer.compute(name, **parameters(name, classifiers))
     return folder, {name: dict(analyzer.get_extension(name).data) for name in ALL}
 
 
@@ -76,14 +83,15 @@ def assert_intact(analyzer, truth, but=()):
         else:
             assert name in but
     assert analyzer.get_extension("templates").get_data().any()
-    labels = analyzer.get_sorting_property(LABEL_PROPERTY)
-    if labels is not None:
-        assert np.all(labels == truth[PREDICTIONS]["label"]) or np.all(labels == "unknown")
-        assert np.all(analyzer.get_sorting_property(PROBABILITY_PROPERTY) > 0)
+    for name, label in LABELS.items():
+        labels = analyzer.get_sorting_property(label)
+        if labels is not None:
+            assert np.all(labels == truth[name]["label"]) or np.all(labels == "unknown")
+            assert np.all(analyzer.get_sorting_property(f"{label}_probability") > 0)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_extension_computed_first(computed, classifier, tmp_path, name):
+def test_an_extension_computed_first(computed, classifiers, tmp_path, name):
     folder, truth = computed
     failures = 0
     for limit in LIMITS:
@@ -91,27 +99,27 @@ def test_an_extension_computed_first(computed, classifier, tmp_path, name):
         analyzer = si.load_sorting_analyzer(own)
         for gone in (*CHILDREN[name], name):
             analyzer.delete_extension(gone)
-        failures += fails(analyzer, name, parameters(name, classifier), limit)
+        failures += fails(analyzer, name, parameters(name, classifiers), limit)
         assert_intact(loaded(own), truth, but={name, *CHILDREN[name]})
-        recompute(loaded(own), name, classifier, truth)
+        recompute(loaded(own), name, classifiers, truth)
     assert 1 <= failures < len(LIMITS)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_extension_computed_again_over_another(computed, classifier, tmp_path, name):
+def test_an_extension_computed_again_over_another(computed, classifiers, tmp_path, name):
     folder, truth = computed
     failures = 0
     for limit in LIMITS:
         own = copied(folder, tmp_path, limit)
         analyzer = si.load_sorting_analyzer(own)
-        if fails(analyzer, name, parameters(name, classifier, other=True), limit):
+        if fails(analyzer, name, parameters(name, classifiers, other=True), limit):
             failures += 1
             # in this session and in the next
             assert_intact(analyzer, truth, but={name, *CHILDREN[name]})
             assert_intact(loaded(own), truth, but={name, *CHILDREN[name]})
         else:
             assert_same(loaded(own).get_extension(name).data, analyzer.get_extension(name).data)
-        recompute(analyzer, name, classifier, truth)
+        recompute(analyzer, name, classifiers, truth)
         assert_same(loaded(own).get_extension(name).data, truth[name])
     assert 1 <= failures < len(LIMITS)
 
@@ -128,12 +136,12 @@ def fails(analyzer, name, options, limit):
     return False
 
 
-def recompute(analyzer, name, classifier, truth):
-    analyzer.compute(name, **parameters(name, classifier))
+def recompute(analyzer, name, classifiers, truth):
+    analyzer.compute(name, **parameters(name, classifiers))
     assert_same(analyzer.get_extension(name).data, truth[name])
 
 
-def test_a_killed_process_leaves_no_part_that_looks_whole(computed, classifier, tmp_path):
+def test_a_killed_process_leaves_no_part_that_looks_whole(computed, classifiers, tmp_path):
     """Whatever file it was writing: the extension is absent, and can be computed again."""
     folder, truth = computed
     if folder.suffix == ".zarr":
@@ -151,11 +159,11 @@ def test_a_killed_process_leaves_no_part_that_looks_whole(computed, classifier, 
             analyzer = loaded(own)
             assert analyzer.get_extension(name) is None
             assert_intact(analyzer, truth, but={name})
-        recompute(analyzer, name, classifier, truth)
+        recompute(analyzer, name, classifiers, truth)
         assert_same(loaded(own).get_extension(name).data, truth[name])
 
 
-def test_missing_chunks_are_not_zeros(computed, classifier, tmp_path):
+def test_missing_chunks_are_not_zeros(computed, classifiers, tmp_path):
     folder, truth = computed
     if folder.suffix != ".zarr":
         pytest.skip("there are no chunks")
@@ -167,7 +175,7 @@ def test_missing_chunks_are_not_zeros(computed, classifier, tmp_path):
         with pytest.warns(UserWarning, match=rf"'{name}' in .* is not complete .*chunks"):
             analyzer = si.load_sorting_analyzer(own)
         assert_intact(analyzer, truth, but={name})
-        recompute(analyzer, name, classifier, truth)
+        recompute(analyzer, name, classifiers, truth)
 
 
 def test_a_model(classifier, tmp_path):
