@@ -76,6 +76,8 @@ def run_sts(arguments):
     if folder is None:
         return None
     shared, is_test = load_sts(folder)
+    if arguments.quick:
+        shared, is_test = shared.select(np.arange(0, len(shared), 4)), is_test[::4]
     full = with_spike_relative(shared)
     free = with_feature_streams(onset_free(full))
     full = with_feature_streams(full)
@@ -163,6 +165,8 @@ def run_m1(arguments):
     if folder is None:
         return None
     both = with_feature_streams(load_m1(folder))
+    if arguments.quick:
+        both = both.select(np.arange(0, len(both), 3))
     room = both.select((both.cells["temperature"] == "room").to_numpy())
     print(both, flush=True)
     models, boosted, main = model_entries(arguments, both)
@@ -219,7 +223,7 @@ def _tell(text):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer trees and folds")
+    parser.add_argument("--quick", action="store_true", help="fewer cells, trees and folds")
     parser.add_argument("--parts", nargs="+", default=["sts", "m1"], choices=["sts", "m1"])
     parser.add_argument("--data", help="folder; default: the environment variable SI_NEUROML_CELLTYPE_DATA")
     parser.add_argument("--seed", type=int, default=0)

@@ -21,7 +21,7 @@ from si_neuroml.classification.scores import class_scores
 from si_neuroml.groundtruth.current_clamp import generate_current_clamp_cells
 from si_neuroml.groundtruth.current_clamp_cells import CLAMP_LABS
 
-OUTPUTS = Path("outputs/examples")
+OUTPUTS = Path("outputs")
 NUM_CELLS, CELLS_PER_DONOR, NEW_DONORS = 120, 5, 6
 SHOWN = 20
 
