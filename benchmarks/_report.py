@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 
 # the file to which note() writes
@@ -71,9 +72,15 @@ def note(figure: str, ours: float | str, peers: dict | None = None, target: str 
 
 
 def note_targets(targets: dict[str, bool]) -> None:
-    """Keep targets that say in words what was measured."""
+    """Print and keep targets that say in words what was measured."""
     for name, met in targets.items():
+        print(f"{name}: {'met' if met else 'NOT met'}", flush=True)
         note(name, "", met=bool(met))
+
+
+def tell(text: str) -> None:
+    """Print what a long run is at, with the time of day."""
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
 
 def print_table(title: str, header: list[str], rows: list[list]) -> None:

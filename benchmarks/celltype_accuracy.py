@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 from _celltype_data import M1_FILES, STS_FILES, find_folder, load_m1, load_sts, with_spike_relative
-from _report import note, print_table, write_json
+from _report import note, print_table, tell, write_json
 from _store import Target
 from sklearn.metrics import f1_score
 
@@ -89,7 +89,7 @@ def run_sts(arguments):
         f"{boosted}, onset-free": {**models[boosted], "feature_names": free.feature_names},
     }
     # the streams are the features once more
-    options = {"seed": arguments.seed, "report": _tell, "probe": ["features"]}
+    options = {"seed": arguments.seed, "report": tell, "probe": ["features"]}
     split = holdout_split(full, is_test, "published")
     holdout = evaluate_cell_type_models(full, published, splits=[split], reference=main, **options)
     print(f"\nall {len(full.feature_names)} features, stimulus times among them\n{holdout}\n")
@@ -170,7 +170,7 @@ def run_m1(arguments):
     room = both.select((both.cells["temperature"] == "room").to_numpy())
     print(both, flush=True)
     models, boosted, main = model_entries(arguments, both)
-    options = {"seed": arguments.seed, "report": _tell, "probe": ["features"]}
+    options = {"seed": arguments.seed, "report": tell, "probe": ["features"]}
     folds = 3 if arguments.quick else 5
     evaluation = evaluate_cell_type_models(room, models, splits=("donor",), num_folds=folds, reference=main, **options)
     print(f"\nroom temperature\n{evaluation}\n")
@@ -215,10 +215,6 @@ def model_entries(arguments, dataset):
         models[boosted] = {"model": "features", "feature_kwargs": trees}
     models["fused"] = feature_ensemble(dataset, **trees)
     return models, boosted, "fused"
-
-
-def _tell(text):
-    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
 
 def parse_arguments():

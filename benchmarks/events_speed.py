@@ -62,8 +62,6 @@ def main():
         results["memory"] = measure_memory(arguments)
         results["targets"] |= report_memory(results["memory"])
     note_targets(results["targets"])
-    for name, met in results["targets"].items():
-        print(f"{name}: {'met' if met else 'NOT met'}", flush=True)
     write_json(arguments.json, results)
 
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _report import print_table, write_json
+from _report import note, note_targets, print_table, write_json
 
 NUM_CHANNELS, NUM_COLUMNS, RATE = 384, 16, 30_000.0
 PIECE_S = 1.0
@@ -103,12 +103,12 @@ def report(cases, methods):
     targets = {}
     for method in methods:
         short, whole = (case for case in cases if case["method"] == method)
+        note(f"minutes for {whole['num_spikes']} spikes on {NUM_CHANNELS} channels, {method}", whole["minutes"])
         growth = whole["peak_mb"] - short["peak_mb"]
         targets[f"{method}: at most {GROWTH_MB:g} MB more in ten times the duration"] = growth <= GROWTH_MB
         targets[f"{method}: every place is a number"] = whole["all_finite"]
         print(f"{method}: {growth:+.0f} MB in ten times the duration; places are {whole['places_mb']:.0f} MB on disk")
-    for name, met in targets.items():
-        print(f"{name}: {'met' if met else 'NOT met'}", flush=True)
+    note_targets(targets)
     return targets
 
 

@@ -149,8 +149,6 @@ def report(whole, parts, num_spikes):
         >= TARGET_MONOPOLAR * totals["VAE"],
         "no slower than SI grid_convolution": totals["VAE"] <= totals["SI grid_convolution"],
     }
-    for name, met in targets.items():
-        print(f"{name}: {'met' if met else 'NOT met'}", flush=True)
     note_targets(targets)
     return targets
 

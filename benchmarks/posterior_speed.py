@@ -98,8 +98,6 @@ def report(whole, parts, num_spikes):
         f"at most {TARGET_US:g} us per spike and core": total <= TARGET_US,
         "no slower than SI grid_convolution": medians[OURS] <= medians["SI grid_convolution"],
     }
-    for name, met in targets.items():
-        print(f"{name}: {'met' if met else 'NOT met'}", flush=True)
     note_targets(targets)
     return targets
 

@@ -19,7 +19,7 @@ import time
 
 import numpy as np
 from _region_data import IBL_FILES, RATS_FILES, fewer_subjects, find_folder, load_ibl, load_rats
-from _report import print_table, write_json
+from _report import print_table, tell, write_json
 from _store import Target
 
 from si_neuroml.classification.scores import class_scores, compare_scores
@@ -65,7 +65,7 @@ def run_rats(arguments):
     print(dataset, flush=True)
     models = ["recommended", "extra_trees"] if arguments.quick else ["recommended", "hist_gradient_boosting"]
     evaluation = evaluate_region_models(
-        dataset, models, splits=("subject", "random"), num_folds=7, seed=arguments.seed, report=_tell
+        dataset, models, splits=("subject", "random"), num_folds=7, seed=arguments.seed, report=tell
     )
     print(f"\n{evaluation}")
     rows = evaluation.against_reference
@@ -96,7 +96,7 @@ def run_ibl(arguments):
         "extra_trees, neighbours": {**entry, "depth": "hmm", "neighbours_um": NEIGHBOURS_UM},
     }
     evaluation = evaluate_region_models(
-        dataset, models, splits=("subject",), baselines=not arguments.quick, seed=arguments.seed, report=_tell
+        dataset, models, splits=("subject",), baselines=not arguments.quick, seed=arguments.seed, report=tell
     )
     print(f"\n{evaluation}")
     tables = ibl_table(dataset, evaluation)
@@ -247,10 +247,6 @@ def ibl_targets(tables, shifts):
         Target("B", "half coverage at least 0.10 above full, HMM", f"{covered:+.3f}", covered >= 0.10),
         Target("B", "planted shifts found in at least 0.90", found, summary["found"] >= 0.90),
     ]
-
-
-def _tell(text):
-    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
 
 def parse_arguments():

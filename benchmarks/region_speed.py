@@ -253,8 +253,6 @@ def report(written, sessions, turns):
     note(f"us per unit and event, {PSTH}", medians[PSTH], {name: us for name, us in medians.items() if name != PSTH})
     targets = targets_of(sessions[0], turns, medians)
     note_targets(targets)
-    for name, met in targets.items():
-        print(f"{name}: {'met' if met else 'NOT met'}", flush=True)
     return targets
 
 
