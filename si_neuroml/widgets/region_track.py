@@ -152,7 +152,7 @@ class RegionTrackWidget(BaseWidget):
             _draw_shift(self.panels["posterior"], self.panels["log_odds"], dp.shift, dp.confidence)
         first = next(iter(self.panels.values()))
         first.set_ylim(spans[0, 0], spans[-1, 1])
-        first.set_ylabel("depth from the tip (um)")
+        first.set_ylabel("depth from the tip (µm)")
         self.ax.set_title(dp.title, fontsize="medium", pad=22)
         _draw_legend(self.panels["raw"], dp)
 
@@ -322,12 +322,12 @@ def _draw_shift(posterior, log_odds, shift, confidence):
     posterior.bar(shift.shifts_um, shift.posterior, width=np.diff(shift.shifts_um).min(), color=CURVE_COLOR)
     posterior.set_ylabel("posterior probability")
     posterior.tick_params(labelbottom=False)
-    found = f"{shift.best_um:+.0f} um ({shift.low_um:+.0f} to {shift.high_um:+.0f})"
+    found = f"{shift.best_um:+.0f} µm ({shift.low_um:+.0f} to {shift.high_um:+.0f})"
     posterior.set_title(f"{found}\n{shift.num_units} units, interval of {100 * confidence:g} %", fontsize="small")
     log_odds.plot(shift.shifts_um, shift.log_odds, color=CURVE_COLOR, lw=1.5)
     log_odds.axhline(0, color="0.6", lw=0.8)
     log_odds.set_ylabel("log-odds against no shift")
-    log_odds.set_xlabel("probe deeper than assigned (um)")
+    log_odds.set_xlabel("probe deeper than assigned (µm)")
     for ax in (posterior, log_odds):
         ax.axvspan(shift.low_um, shift.high_um, color=SHIFT_COLOR, alpha=0.2, lw=0)
         ax.axvline(shift.best_um, color=SHIFT_COLOR, lw=1.2)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["ScalogramAttributionWidget", "plot_scalogram_attribution"]
 
 PANEL_IN = (2.6, 1.7)
+# of the colour bar, with sign and without
+SAYS = {True: "adds to the logit", False: "gradient of the logit"}
 
 
 class ScalogramAttributionWidget(BaseWidget):
@@ -75,7 +77,7 @@ class ScalogramAttributionWidget(BaseWidget):
             "signed": explained.method != "saliency",
         }
         ncols = 2 * num_channels
-        figsize = (PANEL_IN[0] * ncols + 0.6, PANEL_IN[1] * len(targets) + 0.6)
+        figsize = (PANEL_IN[0] * ncols + 1.8, PANEL_IN[1] * len(targets) + 0.6)
         given = {"ncols": ncols, "figsize": None if "figure" in backend_kwargs else figsize, **backend_kwargs}
         BaseWidget.__init__(self, data_plot, backend=backend, **given)
 
@@ -98,20 +100,32 @@ class ScalogramAttributionWidget(BaseWidget):
             look = {"vmin": -most, "vmax": most, "cmap": "RdBu_r"} if dp.signed else {"vmin": 0, "vmax": most}
             for channel, name in enumerate(dp.names):
                 first, second = grid[row, channel]
-                self._draw(first, images[channel], {"vmin": 0, "vmax": float(images.max()) or 1.0, "cmap": "magma"})
-                self._draw(second, attribution[channel], look)
+                of_image = {"vmin": 0, "vmax": float(images.max()) or 1.0, "cmap": "magma"}
+                drawn = self._draw(first, images[channel], of_image), self._draw(second, attribution[channel], look)
                 if row == 0:
                     first.set_title(name, fontsize="medium")
                     second.set_title(f"{name}: attribution", fontsize="medium")
-            grid[row, 0, 0].set_ylabel(f"{target} ({count})\nHz")
+            grid[row, 0, 0].set_ylabel(f"{target} ({count})\nfrequency (Hz)")
+            for mesh, label in zip(drawn, ("image", SAYS[dp.signed]), strict=True):
+                self.figure.colorbar(mesh, ax=grid[row].ravel().tolist(), label=label, pad=0.01, aspect=12)
         for ax in grid[-1].ravel():
-            ax.set_xlabel("ms from onset")
+            ax.set_xlabel("time from onset (ms)")
+        for ax in (*grid[:, 0, 1], *grid[:, 1:].ravel()):
+            ax.tick_params(labelleft=False)
+        for ax in grid[:-1].ravel():
+            ax.tick_params(labelbottom=False)
 
     def _draw(self, ax, values, look):
+        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
         times, frequencies = self.data_plot["edges"]
-        ax.pcolormesh(times, frequencies, values, rasterized=True, **look)
+        mesh = ax.pcolormesh(times, frequencies, values, rasterized=True, **look)
         if (frequencies > 0).all():
             ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(ScalarFormatter())
+            ax.yaxis.set_minor_formatter(NullFormatter())
+        return mesh
 
 
 plot_scalogram_attribution = ScalogramAttributionWidget

@@ -112,9 +112,12 @@ def test_the_plot_shows_each_type_in_hz_and_ms(classifier, fresh):
     assert len(axes["image"]) == len(axes["attribution"]) == 2
     shown = axes["attribution"][0].collections[0].get_array().reshape(explained.mean("Pvalb").shape[1:])
     np.testing.assert_allclose(shown, explained.mean("Pvalb")[0])
-    assert axes["image"][0].get_ylabel().endswith("Hz")
+    assert axes["image"][0].get_ylabel().endswith("frequency (Hz)")
     assert axes["image"][0].get_yscale() == "log"
-    assert axes["attribution"][1].get_xlabel() or "ms" in widget.panels["Sst"]["image"][0].get_xlabel()
+    bottom = list(widget.panels.values())[-1]
+    assert {ax.get_xlabel() for part in bottom.values() for ax in part} == {"time from onset (ms)"}
+    bars = [ax.get_ylabel() for ax in widget.figure.axes]
+    assert [bars.count(label) for label in ("image", "adds to the logit")] == [len(TYPES)] * 2
     one = plot_scalogram_attribution(explained, cells="example", targets=["Sst"])
     assert set(one.panels) == {"Sst"}
     with pytest.raises(InputError, match="Vip"):
