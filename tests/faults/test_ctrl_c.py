@@ -25,6 +25,7 @@ sys.path.insert(0, sys.argv[2])
 from events_helpers import make_recording
 from spikeinterface.core import load
 from spikeinterface.core.node_pipeline import base_peak_dtype
+from si_neuroml.celltypes.dataset import CellDataset
 from si_neuroml.regions.dataset import RegionDataset
 
 slow_steps_of_training()
@@ -41,6 +42,12 @@ names = [f"log_isi_{k:02}" for k in range(20)]
 dataset = RegionDataset(pd.DataFrame({**units, "depth_um": np.arange(60.0)}), rng.random((60, 20)), names)
 quick = {"model_kwargs": {"max_epochs": 2}, "progress_bar": False}
 interrupted_then_again(lambda: si_neuroml.fit_region_classifier(dataset, "dmlp", **quick), "regions")
+
+cells = {"cell_id": np.arange(40), "label": ["Pvalb", "Sst"] * 20, "donor": np.repeat(["a", "b", "c", "d"], 10)}
+images = rng.standard_normal((40, 2, 8, 24)).astype("float32")
+dataset = CellDataset(pd.DataFrame({**cells, "dataset": "lab"}), images)
+quick = {"image_kwargs": {"max_epochs": 1}, "progress_bar": False}
+interrupted_then_again(lambda: si_neuroml.fit_cell_type_classifier(dataset, "image", **quick), "celltypes")
 
 recording, events = make_recording([6000], num_events=30)
 short = {"max_epochs": 2, "batch_size": 8, "steps_per_epoch": 10}
@@ -128,7 +135,7 @@ def run_and_interrupt(code, folder, *arguments, names):
 
 def test_training(saved_sources, tmp_path):
     helpers, recording = Path(__file__).parents[1] / "events", saved_sources / "recording"
-    run_and_interrupt(TRAINING, tmp_path, helpers, recording, names=["localizer", "regions", "events"])
+    run_and_interrupt(TRAINING, tmp_path, helpers, recording, names=["localizer", "regions", "celltypes", "events"])
 
 
 def test_pipelines_and_extensions(saved_sources, tmp_path):
