@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from _cases import matched_recording, posterior_method
 from _localizers import JOB, localize
-from _report import print_table
-from _store import Target
+from _report import Target, print_table
 from sklearn.metrics import roc_auc_score
 from spikeinterface.core import NumpySorting
 from spikeinterface.core.generate import InjectTemplatesRecording

@@ -9,9 +9,8 @@ import functools
 import numpy as np
 from _cases import SI_KEYS, SI_METHODS, Case, matched_recording, posterior_method, score_case
 from _localizers import JOB
-from _report import print_table
+from _report import Target, print_table
 from _score_tables import Scores
-from _store import Target
 
 from si_neuroml.localization.protocols import gt_peaks
 

@@ -6,8 +6,8 @@ currents of these.
 """
 
 from _cases import SI_KEYS, SI_METHODS, VAE, Case, matched_recording, posterior_method, score_case
+from _report import Target
 from _score_tables import Scores, print_scores, ratio_to_best
-from _store import Target
 
 from training.scenes import HELD_OUT_MODELS
 

@@ -8,10 +8,20 @@ import platform
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 # the file to which note() writes
 NOTES = "SI_NEUROML_BENCHMARK_NOTES"
 PACKAGES = ("si-neuroml", "spikeinterface", "numpy", "numba", "scikit-learn", "torch", "MEArec")
+
+
+class Target(NamedTuple):
+    """What was set out to reach, what came out, and whether that is enough; None where nothing can be said."""
+
+    part: str
+    name: str
+    value: str
+    met: bool | None
 
 
 def machine_info() -> dict:
@@ -76,6 +86,15 @@ def note_targets(targets: dict[str, bool]) -> None:
     for name, met in targets.items():
         print(f"{name}: {'met' if met else 'NOT met'}", flush=True)
         note(name, "", met=bool(met))
+
+
+def report_targets(targets: list[Target]) -> None:
+    """Print and keep what was set out to reach."""
+    words = {True: "met", False: "NOT met", None: "-"}
+    print("\ntargets")
+    for target in targets:
+        print(f"{words[target.met]:>7}  {target.part}  {target.name}: {target.value}", flush=True)
+        note(f"{target.part}: {target.name}", target.value, met=target.met)
 
 
 def tell(text: str) -> None:

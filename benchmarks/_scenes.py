@@ -11,8 +11,8 @@ from unittest import mock
 import numpy as np
 from _cases import SI_KEYS, SI_METHODS, Case, posterior_method, score_case
 from _localizers import JOB
+from _report import Target
 from _score_tables import Scores, print_scores, ratio_to_best
-from _store import Target
 from probeinterface import Probe as SIProbe
 from spikeinterface.core import NumpyRecording, NumpySorting
 

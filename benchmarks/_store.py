@@ -7,18 +7,8 @@ One process at a time may write a file.
 
 import json
 from pathlib import Path
-from typing import NamedTuple
 
-from _report import note, write_json
-
-
-class Target(NamedTuple):
-    """What was set out to reach, what came out, and whether that is enough; None where nothing can be said."""
-
-    part: str
-    name: str
-    value: str
-    met: bool | None
+from _report import Target, report_targets, write_json
 
 
 class Store:
@@ -47,10 +37,6 @@ class Store:
         """Write the summary beside the scores and print it."""
         self.results["targets"] = [target._asdict() for target in targets]
         write_json(self.path, self.results)
-        words = {True: "met", False: "NOT met", None: "-"}
-        print("\ntargets")
-        for target in targets:
-            print(f"{words[target.met]:>7}  {target.part}  {target.name}: {target.value}")
-            note(f"{target.part}: {target.name}", target.value, met=target.met)
+        report_targets(targets)
         judged = [t.met for t in targets if t.met is not None]
         print(f"{sum(judged)} of {len(judged)} targets met", flush=True)

@@ -40,7 +40,7 @@ def main():
     results, rows = {}, []
     for name in [*(method.key for method in SI_METHODS), *models]:
         scores = [score(name, models, probe, seed, arguments) for probe in arguments.probes for seed in arguments.seeds]
-        means = {field: float(np.nanmean([s[field] for s in scores])) for field in scores[0]}
+        means = {field: mean_of_known([s[field] for s in scores]) for field in scores[0]}
         results[str(name)] = means
         label = name if isinstance(name, str) else f"neural_posterior, {name} cell models"
         if name in models:
@@ -51,6 +51,11 @@ def main():
     write_json(arguments.json, {"benchmark": "cell_model_curve", "results": plain, "steps": arguments.steps})
     header = ["", "mean", "median", "depth / const", "90 % region"]
     print_table("units of held-out cell models, 10 uV: error in um", header, rows)
+
+
+def mean_of_known(values):
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else np.nan
 
 
 def trained(number, arguments):

@@ -17,8 +17,7 @@ import time
 
 import numpy as np
 from _celltype_data import M1_FILES, STS_FILES, find_folder, load_m1, load_sts, with_spike_relative
-from _report import note, print_table, tell, write_json
-from _store import Target
+from _report import Target, print_table, report_targets, tell, write_json
 from sklearn.metrics import f1_score
 
 from si_neuroml.celltypes.dataset_probe import dataset_probe
@@ -64,11 +63,7 @@ def main():
         print(f"part {part} took {seconds}", flush=True)
         results["targets"] = [target._asdict() for target in targets]
         write_json(arguments.json, results)
-    words = {True: "met", False: "NOT met", None: "-"}
-    print("\ntargets")
-    for target in targets:
-        print(f"{words[target.met]:>7}  {target.part}  {target.name}: {target.value}")
-        note(f"{target.part}: {target.name}", target.value, met=target.met)
+    report_targets(targets)
 
 
 def run_sts(arguments):

@@ -14,8 +14,8 @@ import itertools
 import time
 
 import numpy as np
-from _report import print_table
-from _store import Store, Target
+from _report import Target, print_table
+from _store import Store
 
 from si_neuroml.celltypes.backbones import BACKBONES
 from si_neuroml.celltypes.dataset import CellDataset

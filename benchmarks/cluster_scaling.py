@@ -22,8 +22,7 @@ import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
-from _report import note, print_table, write_json  # noqa: E402
-from _store import Target  # noqa: E402
+from _report import Target, print_table, report_targets, write_json  # noqa: E402
 from _synthetic import lattice, repeated_recording  # noqa: E402
 from spikeinterface.core.job_tools import divide_time_series_into_chunks  # noqa: E402
 from spikeinterface.core.node_pipeline import PeakRetriever, run_node_pipeline  # noqa: E402
@@ -49,18 +48,12 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
     speedup = report(results)
     results["on_paper"] = report_on_paper(results)
-    results["targets"] = [
+    targets = [
         Target("cluster", "equal to one machine", str(results["equal"]), results["equal"]),
         Target("cluster", f"2 workers at least {TARGET_SPEEDUP} x 1", f"{speedup:.2f} x", speedup >= TARGET_SPEEDUP),
     ]
-    print(
-        "\n".join(
-            f"{'    met' if target.met else 'NOT met'}  {target[1]}: {target[2]}" for target in results["targets"]
-        )
-    )
-    for target in results["targets"]:
-        note(target.name, target.value, met=target.met)
-    results["targets"] = [target._asdict() for target in results["targets"]]
+    report_targets(targets)
+    results["targets"] = [target._asdict() for target in targets]
     write_json(arguments.json, {"benchmark": "cluster_scaling", "arguments": vars(arguments), **results})
 
 

@@ -48,7 +48,8 @@ from _event_tables import (  # noqa: E402
     print_seeds,
     print_tolerances,
 )
-from _store import Store, Target  # noqa: E402
+from _report import Target, note  # noqa: E402
+from _store import Store  # noqa: E402
 
 DEFAULT, FILTER = "strided", "matched_filter"
 BASELINES = ("threshold", FILTER)
@@ -208,6 +209,9 @@ def report(store, part, sets, detectors, arguments):
     print_tolerances(summaries)
     print_cells(summaries)
     print_seeds(by_seed)
+    f1 = {row: f"{one['headline']['f1']:.3f}" for row, one in summaries.items()}
+    for row in [row for row in f1 if row.startswith(DEFAULT)]:
+        note(f"{part}, left out: F1 of {row}", f1[row], {name: text for name, text in f1.items() if name != row})
     comparison = compared(scores, DEFAULT, FILTER)
     seeds = {name: {str(seed): one["headline"] for seed, one in of.items()} for name, of in by_seed.items()}
     heights = {str(seed): {cell.name: cell.height_sd for cell in cells} for seed, cells in sets[1].items()}

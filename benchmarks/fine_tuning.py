@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 from _localizers import JOB, load_recording, localize, scorer
-from _report import print_table, write_json
+from _report import note, print_table, write_json
 from spikeinterface.core import get_noise_levels
 from spikeinterface.sortingcomponents.peak_detection import detect_peaks
 
@@ -110,6 +110,8 @@ def report(runs):
     agree = sum(run["helped"] == (run["truth_change"]["per_unit"] < 0) for run in runs)
     wrong = sum(run["helped"] and run["truth_change"]["per_unit"] > 0 for run in runs)
     print(f"report and truth agree on {agree} of {len(runs)} recordings; accepted but truly worse: {wrong}")
+    note("fine-tuning: recordings on which report and truth agree", f"{agree} of {len(runs)}")
+    note("fine-tuning: accepted, but truly worse", f"{wrong} of {len(runs)}")
 
 
 def parse_arguments():

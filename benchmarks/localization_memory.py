@@ -122,8 +122,9 @@ def report(cases, methods):
         traces = round(chunk * BYTES_PER_S_AND_CHANNEL * channels / 1e6)
         peaks, times = ([of[method][k] for method in methods] for k in range(2))
         megabytes = {METHODS.get(method, method): of[method][0] for method in methods}
-        ours = {name: value for name, value in megabytes.items() if not name.startswith("SI")}
-        note(f"MB above the start, {channels} channels, {seconds} s, chunks of {chunk:g} s", str(ours), megabytes)
+        ours = ", ".join(f"{name} {value}" for name, value in megabytes.items() if not name.startswith("SI"))
+        theirs = {name: value for name, value in megabytes.items() if name.startswith("SI")}
+        note(f"MB above the start, {channels} channels, {seconds} s, chunks of {chunk:g} s", ours, theirs)
         table.append([str(channels), seconds, f"{chunk:g}", rate, traces, *peaks, *times])
     labels = [METHODS.get(method, method) for method in methods]
     header = ["channels", "s", "chunk s", "spikes/s", "chunk MB", *labels, *(f"{label}, s" for label in labels)]

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from _footprint_gap import MEASURES, measures, plot_gap, simulated_units, spike_widths
 from _real_units import find_file, fitted_places, load_units, neural_posteriors, observed_sites, site_distances
-from _report import print_table, write_json
+from _report import Target, print_table, report_targets, write_json
 
 from si_neuroml import load_model
 from si_neuroml.localization.neural_posterior import shipped_posterior
@@ -243,12 +243,9 @@ def report_best(feature, summary):
 def judge(title, ours, theirs):
     large = [name for name in ours["rats"] if ours["num_units"][name] >= MIN_UNITS]
     below = [name for name in large if ours["rats"][name] <= theirs["rats"][name]]
-    met = "met" if len(below) == len(large) else "NOT met"
-    print(
-        f"{title}: {OURS} {ours['all']:.2f} %, target <= {theirs['all']:.2f} % ({RIVAL}), in {len(below)} of "
-        f"{len(large)} rats with {MIN_UNITS} units or more: {met}",
-        flush=True,
-    )
+    where = f"in {len(below)} of {len(large)} rats with {MIN_UNITS} units or more"
+    text = f"{ours['all']:.2f} %, target <= {theirs['all']:.2f} % ({RIVAL}), {where}"
+    report_targets([Target("real units", f"{title}: {OURS}", text, len(below) == len(large))])
 
 
 def compare_footprints(model, units, arguments):

@@ -19,8 +19,7 @@ import time
 
 import numpy as np
 from _region_data import IBL_FILES, RATS_FILES, fewer_subjects, find_folder, load_ibl, load_rats
-from _report import print_table, tell, write_json
-from _store import Target
+from _report import Target, print_table, report_targets, tell, write_json
 
 from si_neuroml.classification.scores import class_scores, compare_scores
 from si_neuroml.regions.depth import gaussian_smooth, hmm_smooth
@@ -51,10 +50,7 @@ def main():
         print(f"part {part} took {time.perf_counter() - start:.0f} s", flush=True)
         results["targets"] = [target._asdict() for target in targets]
         write_json(arguments.json, results)
-    words = {True: "met", False: "NOT met", None: "-"}
-    print("\ntargets")
-    for target in targets:
-        print(f"{words[target.met]:>7}  {target.part}  {target.name}: {target.value}")
+    report_targets(targets)
 
 
 def run_rats(arguments):

@@ -17,8 +17,8 @@ import time
 import warnings
 
 import numpy as np
-from _report import print_table
-from _store import Store, Target
+from _report import Target, print_table
+from _store import Store
 
 import si_neuroml
 from si_neuroml.classification.scores import class_scores, compare_scores

@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _report import print_table, write_json
-from _store import Target
+from _report import Target, print_table, report_targets, write_json
 
 from si_neuroml.celltypes.ablation import ALL, stream_ablation
 from si_neuroml.celltypes.cell_streams import CellStream
@@ -90,8 +89,7 @@ def report(found, results):
         Target("units", "intervals reach what was measured before", ", ".join(reached), len(reached) == len(REFERENCE)),
     ]
     results["targets"] = [target._asdict() for target in targets]
-    for target in targets:
-        print(f"{'met' if target.met else 'NOT met':>7}  {target.name}: {target.value}")
+    report_targets(targets)
 
 
 def load_units(path):

@@ -71,6 +71,8 @@ def load_examples(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     parts, first_row = [], 0
     for path in paths:
         with np.load(path) as file:
+            if lacking := {*FIELDS, "offsets"} - set(file.files):
+                raise ValueError(f"{path} was made by an older version and lacks {sorted(lacking)}: make it again.")
             part = {name: file[name] for name in FIELDS if name != "coefficients"} | {"offsets": file["offsets"]}
         part["geometry_row"] = part["geometry_row"] + first_row
         first_row += len(part["offsets"])
@@ -286,7 +288,9 @@ def main() -> None:
     if arguments.cell_models:
         names = sorted(load_currents())
         training.restrict([names.index(name) for name in arguments.cell_models])
-    validation = Batches(load_examples([folder / "all_0000.npz" for folder in arguments.scenes]))
+    # a model that must not know the held-out cell models is not validated on them either
+    validated_on = "all" if "all" in arguments.groups else "kept"
+    validation = Batches(load_examples([folder / f"{validated_on}_0000.npz" for folder in arguments.scenes]))
     arguments.network = {"basis_size": basis.shape[1], **arguments.network}
     settings = {name: getattr(arguments, name) for name in ("steps", "batch_size", "learning_rate", "seed", "network")}
     print(f"{len(training)} examples, {len(validation)} for validation", flush=True)
