@@ -43,13 +43,58 @@ def tail_room(times, offsets, units, num_tail, window):
 
 
 @numba.njit(nogil=True)
+def _take_in_isi(state, isi, last_isi, in_burst, log_isi_counts, log_bins, limits):
+    """Count an inter-spike interval, alone and with the one before; whether it is one of a burst."""
+    log_low, bins_per_decade = log_bins
+    refractory_s, burst_s, _, _ = limits
+    edge_isi = isi + EDGE_TOLERANCE_S
+    logarithm = np.log10(max(edge_isi, _SHORTEST_ISI_S))
+    bin_index = int(np.floor((logarithm - log_low) * bins_per_decade))
+    log_isi_counts[min(max(bin_index, 0), len(log_isi_counts) - 1)] += 1
+    state.num_isis += 1
+    state.isi += isi
+    state.isi_squared += isi * isi
+    state.log_isi += logarithm
+    state.log_isi_squared += logarithm * logarithm
+    if edge_isi < refractory_s:
+        state.refractory += 1
+    both = isi + last_isi
+    # False without an earlier ISI, which is NaN
+    if both > 0.0:
+        inverse = 1.0 / both
+        difference = abs(isi - last_isi) * inverse
+        state.num_pairs += 1
+        state.cv2 += difference
+        state.lv += difference * difference
+        state.lvr += difference * difference * (1.0 + 4.0 * _LVR_REFRACTORINESS_S * inverse)
+    if edge_isi >= burst_s:
+        return 0
+    # the first ISI of a burst brings in the spike before it
+    state.burst_spikes += 1 if in_burst else 2
+    state.bursts += 0 if in_burst else 1
+    return 1
+
+
+@numba.njit(nogil=True)
+def _move_up(tail, oldest_tail, num_tail, times, oldest, end):
+    """Keep in `tail` what is within reach of the last spike; how many these are."""
+    kept = 0
+    for j in range(oldest_tail, num_tail):
+        tail[kept] = tail[j]
+        kept += 1
+    for j in range(oldest, end):
+        tail[kept] = times[j]
+        kept += 1
+    return kept
+
+
+@numba.njit(nogil=True)
 def _take_in(
     times, begin, end, states, tail, spans, log_isi_counts, acg_counts, boundaries, log_bins, inverse_acg_bin, limits
 ):
     """Go through the spikes of one unit in one block; as :func:`take_in_pieces`."""
-    log_low, bins_per_decade = log_bins
-    refractory_s, burst_s, count_s, presence_s = limits
-    num_log_bins, num_acg_bins = len(log_isi_counts), len(acg_counts)
+    _, _, count_s, presence_s = limits
+    num_acg_bins = len(acg_counts)
     state = states[0]
     num_tail, segment, in_burst = state.num_tail, state.segment, state.in_burst
     last, last_isi = state.last_s, state.last_isi_s
@@ -81,33 +126,7 @@ def _take_in(
             spans[segment, 0] = t
         else:
             isi = t - last
-            edge_isi = isi + EDGE_TOLERANCE_S
-            logarithm = np.log10(max(edge_isi, _SHORTEST_ISI_S))
-            bin_index = int(np.floor((logarithm - log_low) * bins_per_decade))
-            log_isi_counts[min(max(bin_index, 0), num_log_bins - 1)] += 1
-            state.num_isis += 1
-            state.isi += isi
-            state.isi_squared += isi * isi
-            state.log_isi += logarithm
-            state.log_isi_squared += logarithm * logarithm
-            if edge_isi < refractory_s:
-                state.refractory += 1
-            if edge_isi < burst_s:
-                # the first ISI of a burst brings in the spike before it
-                state.burst_spikes += 1 if in_burst else 2
-                state.bursts += 0 if in_burst else 1
-                in_burst = 1
-            else:
-                in_burst = 0
-            both = isi + last_isi
-            # False without an earlier ISI, which is NaN
-            if both > 0.0:
-                inverse = 1.0 / both
-                difference = abs(isi - last_isi) * inverse
-                state.num_pairs += 1
-                state.cv2 += difference
-                state.lv += difference * difference
-                state.lvr += difference * difference * (1.0 + 4.0 * _LVR_REFRACTORINESS_S * inverse)
+            in_burst = _take_in_isi(state, isi, last_isi, in_burst, log_isi_counts, log_bins, limits)
             last_isi = isi
             while (
                 oldest_tail < num_tail and (t - tail[oldest_tail] + EDGE_TOLERANCE_S) * inverse_acg_bin >= num_acg_bins
@@ -126,14 +145,7 @@ def _take_in(
     state.num_spikes += end - begin
     state.segment, state.in_burst, state.last_s, state.last_isi_s = segment, in_burst, last, last_isi
     state.count_stop_s, state.presence_stop_s, state.open_count = count_stop, presence_stop, open_count
-    kept = 0
-    for j in range(oldest_tail, num_tail):
-        tail[kept] = tail[j]
-        kept += 1
-    for j in range(oldest, end):
-        tail[kept] = times[j]
-        kept += 1
-    state.num_tail = kept
+    state.num_tail = _move_up(tail, oldest_tail, num_tail, times, oldest, end)
     return -1, False
 
 
