@@ -70,14 +70,14 @@ def page(machine, runs, notes, full):
         "",
         f"{machine['num_cores']} cores of {machine['processor']}, load {machine['load_at_start']} at the start, "
         f"{machine['system']}, Python {machine['python']}, {versions}.",
-        *([] if full else ["", "Quick versions show that the scripts work; their figures are rough."]),
+        *([] if full else ["", "Quick versions show that the scripts work; their figures are rough and not judged."]),
         "",
         "| figure | ours | others | target | script |",
         "|---|---|---|---|---|",
     ]
     for one in notes:
         others = ", ".join(f"{name} {value}" for name, value in one["peers"].items())
-        target = " ".join(filter(None, (one["target"], WORDS[one["met"]])))
+        target = " ".join(filter(None, (one["target"], WORDS[one["met"]] if full else "")))
         cells = (one["figure"], one["ours"], others, target, one["script"])
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     lines += ["", "| script | | seconds |", "|---|---|---|"]
