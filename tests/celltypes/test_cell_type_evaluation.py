@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cell_helpers import QUICK, cells
-from evaluation_helpers import QUIET, TYPES, planted
+from planted_cells import QUIET, TYPES, planted
 
 from si_neuroml.celltypes.baselines import BASELINES, SimpleClassifier, input_columns
 from si_neuroml.celltypes.dataset import CellDataset

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cell_helpers import cells
-from evaluation_helpers import TYPES, planted
+from planted_cells import TYPES, planted
 
 from si_neuroml.celltypes.baselines import SimpleClassifier
 from si_neuroml.celltypes.cell_streams import CellStream
