@@ -22,7 +22,6 @@ from sklearn.metrics import f1_score
 
 from si_neuroml.celltypes.dataset_probe import dataset_probe
 from si_neuroml.celltypes.evaluation import evaluate_cell_type_models
-from si_neuroml.celltypes.feature_streams import feature_ensemble, with_feature_streams
 from si_neuroml.celltypes.onset_free import onset_free
 from si_neuroml.celltypes.splits import holdout_split
 
@@ -74,23 +73,21 @@ def run_sts(arguments):
     if arguments.quick:
         shared, is_test = shared.select(np.arange(0, len(shared), 4)), is_test[::4]
     full = with_spike_relative(shared)
-    free = with_feature_streams(onset_free(full))
-    full = with_feature_streams(full)
+    free = onset_free(full)
     print(f"{full}\nonset-free: {len(free.feature_names)} features", flush=True)
-    models, boosted, main = model_entries(arguments, full)
+    models, boosted, main = model_entries(arguments)
     published = {
         **models,
         f"{boosted}, 45 features as given": {**models[boosted], "feature_names": shared.feature_names},
         f"{boosted}, onset-free": {**models[boosted], "feature_names": free.feature_names},
     }
-    # the streams are the features once more
-    options = {"seed": arguments.seed, "report": tell, "probe": ["features"]}
+    options = {"seed": arguments.seed, "report": tell}
     split = holdout_split(full, is_test, "published")
     holdout = evaluate_cell_type_models(full, published, splits=[split], reference=main, **options)
     print(f"\nall {len(full.feature_names)} features, stimulus times among them\n{holdout}\n")
     weighted = weighted_f1(holdout)
     print_paper(holdout, weighted)
-    models, boosted, main = model_entries(arguments, free)
+    models, boosted, main = model_entries(arguments)
     folds = 3 if arguments.quick else 5
     donors = evaluate_cell_type_models(
         free, models, splits=("donor", "dataset"), num_folds=folds, reference=main, **options
@@ -159,13 +156,13 @@ def run_m1(arguments):
     folder = find_folder(arguments.data, M1_FILES)
     if folder is None:
         return None
-    both = with_feature_streams(load_m1(folder))
+    both = load_m1(folder)
     if arguments.quick:
         both = both.select(np.arange(0, len(both), 3))
     room = both.select((both.cells["temperature"] == "room").to_numpy())
     print(both, flush=True)
-    models, boosted, main = model_entries(arguments, both)
-    options = {"seed": arguments.seed, "report": tell, "probe": ["features"]}
+    models, boosted, main = model_entries(arguments)
+    options = {"seed": arguments.seed, "report": tell}
     folds = 3 if arguments.quick else 5
     evaluation = evaluate_cell_type_models(room, models, splits=("donor",), num_folds=folds, reference=main, **options)
     print(f"\nroom temperature\n{evaluation}\n")
@@ -199,7 +196,7 @@ def run_m1(arguments):
     return {"room": evaluation.to_dict(), "temperature": warm.to_dict(), "leak": leak}, targets
 
 
-def model_entries(arguments, dataset):
+def model_entries(arguments):
     """What is compared, and the model whose scores are held against the targets."""
     trees, boosted = ({"max_iter": 40} if arguments.quick else {}), "features"
     models = {"features": {"model": "features", "feature_kwargs": trees}}
@@ -208,7 +205,7 @@ def model_entries(arguments, dataset):
     else:
         trees, boosted = LIGHTGBM | ({"n_estimators": 60} if arguments.quick else {}), "LightGBM"
         models[boosted] = {"model": "features", "feature_kwargs": trees}
-    models["fused"] = feature_ensemble(dataset, **trees)
+    models["fused"] = {"model": "feature_ensemble", "feature_kwargs": trees}
     return models, boosted, "fused"
 
 

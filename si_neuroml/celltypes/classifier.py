@@ -9,7 +9,7 @@ from ..classification.probability_calibration import TemperatureCalibration
 from ..errors import InputError, ModelMismatchError
 from ..modelfiles import NamedModel
 from .fusion import fusion_from
-from .streams import FittedStream, ImageAxes, stream_inputs
+from .streams import FittedStream, ImageAxes, source_of, stream_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,7 +177,7 @@ class CellTypeClassifier(NamedModel):
     def _said(self, dataset):
         """Probabilities and outlier scores of each stream."""
         there = {"image": dataset.images is not None, "features": bool(dataset.feature_names)}
-        if not any(there.get(name, name in dataset.streams) for name in self.streams):
+        if not any(there.get(source_of(name), name in dataset.streams) for name in self.streams):
             raise ModelMismatchError(f"The classifier looks at {' and '.join(self.streams)}: the dataset has none.")
         return {name: self._of_stream(name, dataset) for name in self.streams}
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import InputError, TrainingError
 from .classifier import CellTypeClassifier
 from .held_out import StreamHeldOut, learn_on_held_out, out_of_fold
-from .streams import STREAMS, FittedStream, ImageAxes, build_estimator, stream_inputs
+from .streams import FEATURE_ENSEMBLE, STREAMS, FittedStream, ImageAxes, build_estimator, source_of, stream_inputs
 
 if TYPE_CHECKING:
     from .dataset import CellDataset
@@ -51,7 +51,8 @@ def fit_cell_type_classifier(
         Cells; those without a label are not used.
     model : str | sequence of str, default: "recommended"
         What to look at: "image", "features", a stream of the dataset, or several of these. "fusion": image and
-        features. "recommended": all that the dataset has.
+        features. "feature_ensemble": features by boosted trees, a logistic regression ("features_linear") and a forest
+        ("features_forest"). "recommended": all that the dataset has.
     image_kwargs : dict, optional
         ``backbone`` ("compact", "mobilenet_v2", "resnet18", "densenet121", "inception_v3"), ``weights`` ("imagenet" or
         a file; default: random), and settings of training, see
@@ -59,7 +60,7 @@ def fit_cell_type_classifier(
     feature_kwargs : dict, optional
         ``method`` ("hist_gradient_boosting" or "lightgbm") and the library's keywords.
     stream_kwargs : dict of {str: dict}, optional
-        By stream of the dataset, ``method`` and its settings, see
+        By stream of the dataset, "features_linear" and "features_forest", ``method`` and its settings, see
         :class:`~si_neuroml.celltypes.stream_models.StreamModel`.
     feature_names : sequence of str, optional
         Features to use. Default: all. Absolute times tell the laboratory: see
@@ -158,7 +159,7 @@ def labelled_cells(
     ----------
     dataset : CellDataset
     names : tuple of str
-        "image", "features" and streams of the dataset.
+        "image", ``FEATURE_ENSEMBLE`` and streams of the dataset.
     feature_names : sequence of str, optional
         Default: all.
 
@@ -179,7 +180,8 @@ def labelled_cells(
         When fewer than two types are labelled.
     """
     dataset = dataset.labelled()
-    chosen = tuple(dataset.feature_names if feature_names is None else feature_names) if "features" in names else ()
+    uses_features = any(source_of(name) == "features" for name in names)
+    chosen = tuple(dataset.feature_names if feature_names is None else feature_names) if uses_features else ()
     axes = ImageAxes.of(dataset) if "image" in names else None
     of_streams = {name: stream.axes for name, stream in dataset.streams.items()}
     inputs = {name: stream_inputs(name, dataset, chosen, of_streams.get(name, axes)) for name in names}
@@ -210,16 +212,17 @@ def training_groups(dataset: "CellDataset") -> tuple[np.ndarray, str]:
 
 
 def _stream_names(dataset, model):
-    there, known = dataset.stream_names, (*STREAMS, *dataset.streams)
+    there, known = dataset.stream_names, ("image", *FEATURE_ENSEMBLE, *dataset.streams)
     if model == "recommended":
         if not there:
             raise InputError("The dataset has neither images nor features nor streams: there is nothing to learn from.")
         return there
-    names = STREAMS if model == "fusion" else (model,) if isinstance(model, str) else tuple(model)
+    several = {"fusion": STREAMS, "feature_ensemble": FEATURE_ENSEMBLE}
+    names = several.get(model, (model,)) if isinstance(model, str) else tuple(model)
     if not names or not set(names) <= set(known) or len(set(names)) < len(names):
-        choice = f"one or several of {list(known)}, 'fusion' or 'recommended'"
+        choice = f"one or several of {list(known)}, 'fusion', 'feature_ensemble' or 'recommended'"
         raise InputError(f"There is no cell-type model {model!r}: name {choice}.")
-    lost = [name for name in names if name not in there]
+    lost = list(dict.fromkeys(source_of(name) for name in names if source_of(name) not in there))
     if lost:
         raise InputError(f"model={model!r} looks at {' and '.join(names)}; the dataset has no {' and no '.join(lost)}.")
     return names

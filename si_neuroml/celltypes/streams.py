@@ -1,6 +1,8 @@
 """What a classifier looks at: images by a network, features by trees, further streams of cells by small models.
 
-Each has its own calibration and its own limits of what is known.
+Each has its own calibration and its own limits of what is known. Features can also be looked at by models of other
+kinds than trees: these err on other cells, and what they agree on is more often right (Dietterich 2000, Multiple
+Classifier Systems, LNCS 1857:1).
 """
 
 from collections.abc import Mapping
@@ -18,10 +20,25 @@ from .outliers import OutlierModel
 if TYPE_CHECKING:
     from .dataset import CellDataset
 
-__all__ = ["STREAMS", "FittedStream", "ImageAxes", "build_estimator", "embedding", "stream_inputs"]
+__all__ = [
+    "FEATURE_ENSEMBLE",
+    "STREAMS",
+    "FittedStream",
+    "ImageAxes",
+    "build_estimator",
+    "embedding",
+    "source_of",
+    "stream_inputs",
+]
 
 # what cells have beside the streams of a dataset
 STREAMS = ("image", "features")
+# settings of further models of the features; more components than there are features: nothing is left out, only scaled
+_FEATURE_MODELS = {
+    "features_linear": {"C": 1.0, "num_components": 1_000_000},
+    "features_forest": {"method": "extra_trees", "num_components": 1_000_000},
+}
+FEATURE_ENSEMBLE = ("features", *_FEATURE_MODELS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +89,7 @@ class FittedStream:
     Attributes
     ----------
     name : str
-        "image", "features", or a stream of the dataset.
+        "image", one of ``FEATURE_ENSEMBLE``, or a stream of the dataset.
     estimator : ImageNetwork | BoostedTrees | StreamModel
     calibration : TemperatureCalibration | None
     preparation : Preparation | None
@@ -140,7 +157,7 @@ def build_estimator(
     Parameters
     ----------
     name : str
-        "image", "features", or a stream of the dataset.
+        "image", one of ``FEATURE_ENSEMBLE``, or a stream of the dataset.
     kwargs : dict or None
         Image: ``backbone``, ``weights`` and the settings of
         :func:`~si_neuroml.celltypes.image_training.image_settings`.
@@ -154,7 +171,7 @@ def build_estimator(
     -------
     ImageNetwork | BoostedTrees | StreamModel
     """
-    options, kind = dict(kwargs or {}), _estimator_class(name)
+    options, kind = _FEATURE_MODELS.get(name, {}) | dict(kwargs or {}), _estimator_class(name)
     own = {"class_weight_power": options.pop("class_weight_power", class_weight_power), "seed": seed}
     if not own["class_weight_power"] >= 0:
         raise InputError(f"class_weight_power must be at least 0, got {own['class_weight_power']!r}.")
@@ -168,6 +185,11 @@ def build_estimator(
     return kind(backbone, weights, options or None, device=device, **own)
 
 
+def source_of(name: str) -> str:
+    """What of a dataset is looked at under this name: "image", "features", or a stream."""
+    return "features" if name in FEATURE_ENSEMBLE else name
+
+
 def stream_inputs(
     name: str, dataset: "CellDataset", feature_names: tuple[str, ...], axes: "ImageAxes | Mapping | None"
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -178,7 +200,7 @@ def stream_inputs(
     name : str
     dataset : CellDataset
     feature_names : tuple of str
-        For "features".
+        For those that look at features.
     axes : ImageAxes | dict | None
         That images or the stream must have.
 
@@ -187,7 +209,7 @@ def stream_inputs(
     ModelMismatchError
         When some features are missing in the dataset, or its images or stream have other axes.
     """
-    if name == "features":
+    if source_of(name) == "features":
         try:
             X = dataset.columns(feature_names, missing="raise" if dataset.feature_names else "nan")
         except InputError as error:

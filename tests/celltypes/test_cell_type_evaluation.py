@@ -12,10 +12,10 @@ from planted_cells import QUIET, TYPES, planted
 from si_neuroml.celltypes.baselines import BASELINES, SimpleClassifier, input_columns
 from si_neuroml.celltypes.dataset import CellDataset
 from si_neuroml.celltypes.evaluation import evaluate_cell_type_models
-from si_neuroml.celltypes.feature_streams import feature_ensemble, with_feature_streams
 from si_neuroml.celltypes.fit import fit_cell_type_classifier
 from si_neuroml.celltypes.splits import CellSplit, holdout_split, split_cells, transfer_split
 from si_neuroml.errors import InputError
+from si_neuroml.modelfiles import load_model, save_model
 
 
 class NearestCell:
@@ -249,7 +249,7 @@ def test_models_of_the_room_side_by_side():
     json.dumps(found.to_dict(), allow_nan=False)
 
 
-def test_fusion_of_models_of_other_kinds_on_the_same_features():
+def test_fusion_of_models_of_other_kinds_on_the_same_features(tmp_path):
     """A type by the sum of ten features is easy for a line and hard for trees: the fusion gives the line the say."""
     rng, num = np.random.default_rng(0), 300
     features = rng.normal(size=(num, 10))
@@ -257,11 +257,9 @@ def test_fusion_of_models_of_other_kinds_on_the_same_features():
     table = pd.DataFrame(
         {"cell_id": np.arange(num), "label": TYPES[codes], "donor": [f"d{k}" for k in rng.integers(0, 10, num)]}
     )
-    plain = CellDataset(table, None, features, tuple(f"f{k}" for k in range(10)))
-    data = with_feature_streams(plain)
-    np.testing.assert_array_equal(data.streams["features_linear"].values, plain.features)
-    ensemble = feature_ensemble(data, max_iter=20)
-    ensemble["stream_kwargs"]["features_forest"]["n_estimators"] = 20
+    data = CellDataset(table, None, features, tuple(f"f{k}" for k in range(10)))
+    ensemble = {"model": "feature_ensemble", "feature_kwargs": {"max_iter": 20}}
+    ensemble["stream_kwargs"] = {"features_forest": {"n_estimators": 20}}
     models = {"trees": {"model": "features", "feature_kwargs": {"max_iter": 20}}, "fused": ensemble}
     found = evaluate_cell_type_models(data, models, splits=["donor"], num_folds=2, reference="trees", **QUIET)
     assert found.against_reference.loc[("donor", "fused"), "clears"]
@@ -269,8 +267,14 @@ def test_fusion_of_models_of_other_kinds_on_the_same_features():
     classifier = fit_cell_type_classifier(data, **ensemble, progress_bar=False)
     assert set(classifier.streams) == {"features", "features_linear", "features_forest"}
     assert classifier.fusion.weights[1] == max(classifier.fusion.weights)
-    with pytest.raises(InputError, match="no features"):
-        with_feature_streams(CellDataset(table))
+    # features are known by name, whatever their order
+    turned = CellDataset(table, None, features[:, ::-1], data.feature_names[::-1])
+    np.testing.assert_array_equal(classifier.predict_proba(turned), classifier.predict_proba(data))
+    save_model(classifier, tmp_path / "ensemble")
+    again = load_model(tmp_path / "ensemble").predict(data)
+    np.testing.assert_allclose(again.probabilities, classifier.predict_proba(data), atol=1e-12)
+    with pytest.raises(InputError, match=r"'feature_ensemble' looks at .*has no features"):
+        fit_cell_type_classifier(CellDataset(table, np.ones((num, 1, 4, 4))), "feature_ensemble")
 
 
 def test_what_cannot_be_split_is_refused():
