@@ -1,10 +1,12 @@
 # Needs Python 3.11 or newer and make; everything else goes into .venv.
 #
 #   PYTHON      the interpreter that .venv is made from                    (make install PYTHON=python3.13)
+#   JOBS        how many tests run at once                                 (make test JOBS=8)
 #   FULL=1      the benchmarks in full instead of quick versions          (make benchmarks FULL=1)
 #   TORCH_ARGS  extra pip arguments for torch only, for a build of your choice, such as CPU or one CUDA version
 
 PYTHON ?= python3
+JOBS ?= 2
 TORCH_ARGS ?=
 
 VENV := .venv
@@ -29,8 +31,9 @@ demo: $(READY)  ## localize the spikes of a simulated recording; figures go to o
 	@mkdir -p outputs
 	MPLBACKEND=Agg $(BIN)/python examples/01_localize_spikes.py
 
+# a file of tests at a time in each process; one thread each, as more would wait for each other
 test: lint  ## lint, then run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(READY)  ## check style and formatting
 	$(BIN)/python -m ruff check .

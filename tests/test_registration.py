@@ -22,6 +22,7 @@ def _table_as_before():
     yield
     peak_localization_methods.clear()
     peak_localization_methods.update(before)
+    si_neuroml.register()
 
 
 def run_fresh(code):

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HEADER = f"""
-import sys, time, warnings
+import signal, sys, time, warnings
 from pathlib import Path
+# where tests run in the background, a shell has told them to ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 warnings.simplefilter("ignore")
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import numpy as np
