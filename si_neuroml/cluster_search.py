@@ -22,9 +22,10 @@ def search_on_cluster(
 ) -> Any:
     """Run one of this package's searches on all workers of a Dask cluster at once.
 
-    Every worker makes the same call, and they share the trials through the storage: none is run twice, and together
-    they stop at the number that was asked for. The trials of a worker that dies are left to the others. After a stop,
-    the same call goes on. Needs Dask and Optuna (``pip install "si-neuroml[cluster,search]"``).
+    Every worker makes the same call, and they share the trials through the storage. Together they stop at the number
+    that was asked for, or when every combination was tried; at the end two may be at the same one. The trials of a
+    worker that dies are left to the others. After a stop, the same call goes on. Needs Dask and Optuna
+    (``pip install "si-neuroml[cluster,search]"``).
 
     Parameters
     ----------

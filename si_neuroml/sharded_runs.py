@@ -147,6 +147,8 @@ def _run(
         _check_describable(recording, name)
         options = {"shard_duration_s": shard_duration_s, "job_kwargs": job_kwargs}
         jobs[name] = plan_shards(recording, nodes, folder / name, **options)
+    if all(map(_finished, jobs.values())):  # also where nothing may be written
+        return {name: _results(job, gather_mode, squeeze_output) for name, job in jobs.items()}
     with ExitStack() as locks:
         for job in jobs.values():
             _lock(job, locks)

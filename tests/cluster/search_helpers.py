@@ -21,7 +21,7 @@ def search_parabola(space, *, storage, log, trouble="", progress_bar=True):
     log = Path(log)
 
     def score(settings):
-        time.sleep(0.1)
+        time.sleep(0.25)  # so that every worker gets some
         log.mkdir(exist_ok=True)
         (log / str(os.getpid())).touch()
         if trouble == "kill" and settings["x"] == 0.5 and not (log / "killed").exists():
